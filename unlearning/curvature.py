@@ -1,0 +1,228 @@
+"""How much does a weight matter: the diagonal of the Fisher information, per example and exact."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from .data import Batches
+from .models import device_of
+from .training import on_device
+
+CHUNK_FLOATS = 2**26  # per-example gradients held at once: 256 MB
+
+
+def fisher_diagonal(
+    model: nn.Module, batches: Batches, *, labels: str = "exact", seed: int = 0
+) -> dict[str, Tensor]:
+    r"""Diagonal of the Fisher information of the predictive distribution, mean per example.
+
+    .. math:: F_w = \frac1N \sum_x \sum_y p(y|x) (\partial \log p(y|x) / \partial w)^2
+
+    The square is taken of each example's own gradient: squares of batch-mean gradients depend on
+    the batch size and are no Fisher. The network is read in eval mode; its labels are not read.
+
+    Linear, convolution and BatchNorm layers use closed forms, from the layer's input and the
+    gradient at its output: for a linear layer with input a and output gradient g, it is
+    F = E[(g^2) (a^2)^T]. A network that holds its parameters in any other way is handled by
+    ``torch.func``, with the same result, more slowly.
+
+    Args:
+        model: classifier, (B, C, H, W) -> logits (B, K); not changed.
+        batches: batches of (images, labels).
+        labels: "exact" sums over all K classes weighted by p(y|x); "sampled" draws one class from
+            p(y|x) an example: unbiased, K times cheaper, noisier.
+        seed: of the sampled classes.
+
+    Returns:
+        {parameter name: tensor of the parameter's shape}, on the model's device.
+
+    Raises:
+        ValueError: no batches, another word for ``labels``, a result that is not finite.
+
+    Source: Martens, New Insights and Perspectives on the Natural Gradient Method, JMLR 2020.
+    """
+    if labels not in ("exact", "sampled"):
+        raise ValueError(f'labels must be "exact" or "sampled", not {labels!r}')
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    device = device_of(model)
+    generator = torch.Generator().manual_seed(seed)
+    total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    count, add = 0, None
+    for batch in batches:
+        images = on_device(batch, device, channels_last=False)[0]
+        add = add or (add_closed_form if in_closed_form(model, images[:2]) else add_by_func)
+        add(model, images, total, lambda log_p: class_weights(log_p, labels, generator))
+        count += len(images)
+    if count == 0:
+        raise ValueError("the loader yielded no batches: there is no Fisher information to take")
+    result = {name: value / count for name, value in total.items()}
+    if not all(bool(value.isfinite().all()) for value in result.values()):
+        raise ValueError("the Fisher information is not finite: weights or images hold NaN")
+    return result
+
+
+def class_weights(log_p: Tensor, labels: str, generator: torch.Generator) -> Tensor:
+    """Weight of each class in the sum, (B, K): p(y|x), or one-hot at a class drawn from it."""
+    p = log_p.detach().exp()
+    if labels == "exact":
+        return p
+    drawn = torch.multinomial(p.cpu(), 1, generator=generator).to(p.device)
+    return torch.zeros_like(p).scatter_(1, drawn, 1.0)
+
+
+# ------------------------------------------------------------------------------------------------
+# Closed forms
+
+
+def linear_squares(layer: nn.Linear, a: Tensor) -> Callable[[Tensor], Iterator[Tensor]]:
+    """Output gradients g (B, out), scaled by the root of their weight -> sums of squares."""
+    squared = a.square()
+
+    def squares(g: Tensor) -> Iterator[Tensor]:
+        yield g.square().T @ squared
+        if layer.bias is not None:
+            yield g.square().sum(0)
+
+    return squares
+
+
+def convolution_squares(layer: nn.Conv2d, a: Tensor) -> Callable[[Tensor], Iterator[Tensor]]:
+    """g (B, out, H', W'): an example's gradient is g times the patches of a, summed over places."""
+    patches = F.unfold(a, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+    patches = patches.transpose(1, 2).contiguous()  # (B, H'W', in k k)
+    chunk = max(1, CHUNK_FLOATS // layer.weight.numel())
+
+    def squares(g: Tensor) -> Iterator[Tensor]:
+        total = torch.zeros_like(layer.weight)
+        for some_g, some in zip(g.flatten(2).split(chunk), patches.split(chunk), strict=True):
+            total += (some_g @ some).square().sum(0).view_as(total)
+        yield total
+        if layer.bias is not None:
+            yield g.sum((2, 3)).square().sum(0)
+
+    return squares
+
+
+def batchnorm_squares(
+    layer: nn.modules.batchnorm._BatchNorm, a: Tensor
+) -> Callable[[Tensor], Iterator[Tensor]]:
+    """g (B, C, ...): in eval mode an affine map of each channel."""
+    normalised = F.batch_norm(a, layer.running_mean, layer.running_var, eps=layer.eps)
+
+    def squares(g: Tensor) -> Iterator[Tensor]:
+        yield (g * normalised).flatten(2).sum(2).square().sum(0)
+        yield g.flatten(2).sum(2).square().sum(0)
+
+    return squares
+
+
+def closed_form(layer: nn.Module) -> Callable | None:
+    """The closed form for this layer, or None."""
+    if type(layer) is nn.Linear:
+        return linear_squares
+    if type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros":
+        return convolution_squares if not isinstance(layer.padding, str) else None
+    is_norm = type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d) and layer.track_running_stats
+    return batchnorm_squares if is_norm and layer.affine else None
+
+
+def parametrised(model: nn.Module) -> dict[str, nn.Module]:
+    """Modules with parameters of their own, by name."""
+    return {n: m for n, m in model.named_modules() if any(True for _ in m.parameters(False))}
+
+
+class Recorder:
+    """Runs the network once and keeps, of every layer, what its closed form needs."""
+
+    def __init__(self, model: nn.Module, images: Tensor):
+        self.squares, self.gradients, self.calls = {}, {}, []
+        self.layers = parametrised(model)
+        hooks = [m.register_forward_hook(self.hook(n)) for n, m in self.layers.items()]
+        try:
+            self.images = images.detach().requires_grad_()  # so that backward reaches every layer
+            self.logits = model(self.images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def hook(self, name: str) -> Callable:
+        def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            self.calls.append((name, inputs[0].ndim))
+            make = closed_form(layer)
+            if make:
+                self.squares[name] = make(layer, inputs[0].detach())
+                # a ReLU in place may overwrite the output: the hook is bound to its value now
+                output.register_hook(lambda g: self.gradients.__setitem__(name, g.detach()))
+
+        return record
+
+
+def in_closed_form(model: nn.Module, images: Tensor) -> bool:
+    """Whether each layer has a closed form, is called exactly once, and shares no parameter."""
+    layers = parametrised(model)
+    if not all(closed_form(layer) for layer in layers.values()):
+        return False
+    if len(list(model.named_parameters(remove_duplicate=False))) != len(list(model.parameters())):
+        return False
+    calls = Recorder(model, images).calls
+    dimensions = {nn.Linear: (2,), nn.Conv2d: (4,), nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,)}
+    fits = all(ndim in dimensions[type(layers[name])] for name, ndim in calls)
+    return fits and sorted(name for name, _ in calls) == sorted(layers)
+
+
+def add_closed_form(
+    model: nn.Module, images: Tensor, total: dict[str, Tensor], weigh: Callable[[Tensor], Tensor]
+) -> None:
+    """Add this batch's sum to ``total``: one forward pass, one backward pass a class.
+
+    log p(y|x) is scaled by the root of its weight, so that squares come out weighted. A sampled
+    class is the only one with a weight, so one backward pass serves the whole batch.
+    """
+    record = Recorder(model, images)
+    log_p = record.logits.log_softmax(-1)
+    weights = weigh(log_p)
+    scaled = log_p * weights.sqrt()
+    one_class_each = bool((weights.gt(0).sum(-1) <= 1).all())
+    targets = [scaled.sum()] if one_class_each else list(scaled.sum(0))
+    for number, target in enumerate(targets):
+        more = number < len(targets) - 1
+        torch.autograd.grad(target, record.images, retain_graph=more)  # fires the hooks
+        for name, squares in record.squares.items():
+            layer = record.layers[name]
+            names = [p for p in ("weight", "bias") if getattr(layer, p) is not None]
+            for parameter, value in zip(names, squares(record.gradients[name]), strict=True):
+                total[f"{name}.{parameter}".lstrip(".")] += value
+
+
+# ------------------------------------------------------------------------------------------------
+# Any network
+
+
+def add_by_func(
+    model: nn.Module, images: Tensor, total: dict[str, Tensor], weigh: Callable[[Tensor], Tensor]
+) -> None:
+    """The same by ``vmap(grad)``: gradients of all parameters, of a few examples at once."""
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    with torch.no_grad():
+        weights = weigh(model(images).log_softmax(-1))
+
+    def scaled_log_p(parameters: dict[str, Tensor], image: Tensor, weight: Tensor) -> Tensor:
+        logits = functional_call(model, parameters, (image[None],))[0]
+        return (logits.log_softmax(-1) * weight).sum()
+
+    gradients = vmap(grad(scaled_log_p), in_dims=(None, 0, 0), randomness="error")
+    chunk = max(1, CHUNK_FLOATS // sum(p.numel() for p in parameters.values()))
+    for label in range(weights.shape[1]):
+        one_class = torch.zeros_like(weights)
+        one_class[:, label] = weights[:, label].sqrt()
+        if not one_class.any():
+            continue
+        for some, weight in zip(images.split(chunk), one_class.split(chunk), strict=True):
+            for name, value in gradients(parameters, some, weight).items():
+                total[name] += value.square().sum(0)

@@ -1,0 +1,90 @@
+"""Fine-tuning on what is retained, of all layers or of the last k."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+
+from ..data import Batches
+from ..models import NORMALISATIONS, reinitialise, weight_layers
+from ..training import classify, minimise
+
+
+def fine_tune(
+    model: nn.Module,
+    retain: Batches,
+    *,
+    epochs: int = 5,
+    lr: float = 0.01,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    last_layers: int | None = None,
+    reinitialised: bool = False,
+    seed: int = 0,
+) -> nn.Module:
+    """Train on, on the retain set alone, and hope that the rest is overwritten.
+
+    Minimises E_retain[CE(f(x), y)]. With ``last_layers=k`` all layers before the last k are frozen
+    (CF-k); with ``reinitialised`` those k start from new weights (EU-k), and k of all layers is
+    retraining from scratch. Nothing pushes against the forget set: at a small ``lr`` it stays
+    known.
+
+    Source: the NeurIPS 2023 unlearning challenge's baseline; CF-k and EU-k: Goel et al., Towards
+    Adversarial Evaluations for Inexact Machine Unlearning, arXiv 2201.06640. A layer here is one
+    with weights, in the order of ``named_modules``; a normalisation goes with the layer before it.
+
+    Args:
+        model: classifier, (B, C, H, W) -> logits (B, K); not changed.
+        retain: batches of images (B, C, H, W), float, normalised, and labels (B,), long.
+        epochs: passes over the retain set.
+        lr: first learning rate of SGD; a cosine takes it to 0.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        last_layers: train only the last so many layers; by default all of them.
+        reinitialised: draw the trained layers' weights again before training.
+        seed: of new weights and of dropout.
+
+    Raises:
+        Diverged: when the loss is no longer finite; names the step and the learning rate.
+        ValueError: more layers than there are, or none.
+    """
+    model = copy.deepcopy(model)
+    needed_gradient = {name: p.requires_grad for name, p in model.named_parameters()}
+    trained = modules_of_last_layers(model, last_layers)
+    if last_layers is not None:
+        model.requires_grad_(False)
+    for module in trained:
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(True)
+        if reinitialised:
+            reinitialise(module, seed=seed)
+    minimise(
+        model,
+        retain,
+        classify,
+        epochs=epochs,
+        lr=lr,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        seed=seed,
+        title="fine-tuning",
+    )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(needed_gradient[name])
+    return model
+
+
+def modules_of_last_layers(model: nn.Module, count: int | None) -> list[nn.Module]:
+    """The last ``count`` layers with weights and the normalisations that follow them; None: all."""
+    names = [name for name, _ in weight_layers(model)]
+    if count is not None and not 1 <= count <= len(names):
+        raise ValueError(f"last_layers must be between 1 and {len(names)}, not {count}")
+    first = names[-count] if count is not None else None
+    reached, modules = count is None, []
+    for name, module in model.named_modules():
+        reached = reached or name == first
+        own = any(True for _ in module.parameters(recurse=False))
+        if reached and (own or isinstance(module, NORMALISATIONS)):
+            modules.append(module)
+    return modules

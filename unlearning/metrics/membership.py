@@ -1,0 +1,83 @@
+"""Can an attacker tell the forgotten examples from ones that were never seen."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
+from sklearn.svm import SVC
+
+from .arrays import Array, as_numpy
+
+
+def membership_attack(
+    forget_losses: Array, test_losses: Array, *, splits: int = 10, seed: int = 0
+) -> float:
+    """Accuracy of telling forgotten from never-seen examples by their loss (simple MIA).
+
+    Balanced by drawing from the larger set without replacement; logistic regression on the
+    cross-entropy, mean accuracy over stratified shuffle splits with a tenth held out. 0.5 is a
+    guess. Compare with the retrained network's (about 0.5): farther below is no better.
+
+    Source: the starting kit of the NeurIPS 2023 unlearning challenge.
+
+    Args:
+        forget_losses: cross-entropy of each forgotten example, (S,).
+        test_losses: the same of examples that were never trained on, (T,).
+        splits: shuffle splits.
+        seed: of the balancing draw and of the splits.
+
+    Raises:
+        ValueError: fewer than ten examples on a side, or values that are not finite.
+    """
+    forget, test = one_dimensional(forget_losses, 10), one_dimensional(test_losses, 10)
+    count, generator = min(len(forget), len(test)), np.random.default_rng(seed)
+    forget = generator.choice(forget, count, replace=False)
+    test = generator.choice(test, count, replace=False)
+    losses = np.concatenate([test, forget])[:, None]
+    members = np.repeat([0, 1], count)
+    folds = StratifiedShuffleSplit(splits, random_state=seed)
+    scores = cross_val_score(LogisticRegression(), losses, members, cv=folds, scoring="accuracy")
+    return float(scores.mean())
+
+
+def confidence_attack(
+    retain_confidence: Array, test_confidence: Array, forget_confidence: Array, *, seed: int = 0
+) -> float:
+    """MIA efficacy: the fraction of the forget set that an attacker calls non-member.
+
+    A support vector machine (C 3, RBF, gamma "auto") on the confidence p_y learns |T| members drawn
+    from the retain set against the test set T, and is asked about the forget set. In [0, 1];
+    compare with the retrained network's. Where fewer are retained than there are test examples,
+    both sides are as many as the fewer.
+
+    Source: Fan et al., SalUn, ICLR 2024; Song and Mittal, USENIX Security 2021.
+
+    Args:
+        retain_confidence: p_y of retained training examples, (R,).
+        test_confidence: of test examples, (T,).
+        forget_confidence: of forgotten examples, (S,).
+        seed: of the draw of members.
+
+    Raises:
+        ValueError: an empty side, or values that are not finite.
+    """
+    retain, test = one_dimensional(retain_confidence, 1), one_dimensional(test_confidence, 1)
+    forget = one_dimensional(forget_confidence, 1)
+    count, generator = min(len(retain), len(test)), np.random.default_rng(seed)
+    members = generator.choice(retain, count, replace=False)
+    others = test if len(test) == count else generator.choice(test, count, replace=False)
+    attack = SVC(C=3, gamma="auto", kernel="rbf")
+    attack.fit(np.concatenate([members, others])[:, None], np.repeat([1, 0], count))
+    return float((attack.predict(forget[:, None]) == 0).mean())
+
+
+def one_dimensional(values: Array, least: int) -> np.ndarray:
+    values = as_numpy(values).astype(np.float64)
+    if values.ndim != 1 or len(values) < least:
+        raise ValueError(
+            f"an attack needs one value an example, at least {least} of them, not {values.shape}"
+        )
+    if not np.isfinite(values).all():
+        raise ValueError("an attack needs finite values: some are NaN or infinite")
+    return values

@@ -1,0 +1,74 @@
+"""How fast does what was forgotten come back."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+from torch import nn
+
+from ..data import Batches
+from ..training import classify, minimise, predict, sized
+from .accuracy import accuracy
+
+
+def relearn_time(
+    model: nn.Module,
+    relearn: Batches,
+    forget: Batches,
+    *,
+    target: float,
+    lr: float = 1e-3,
+    optimizer: str = "adam",
+    max_steps: int = 500,
+    check_every: int = 1,
+    seed: int = 0,
+) -> float:
+    """Optimiser steps of training on ``relearn`` until the accuracy on ``forget`` is ``target``.
+
+    Few steps mean that the knowledge was hidden, not gone. Compare with the retrained network's:
+    the ratio of the two is the Anamnesis index, 1 is ideal.
+
+    Source: Golatkar et al. 2020, section 6; Chundawat et al., Zero-Shot Machine Unlearning, 2023.
+
+    Args:
+        model: classifier; not changed.
+        relearn: batches to train on: the forget set, or the retain set alone (the relearn attack).
+        forget: batches on which the accuracy is taken.
+        target: accuracy to reach, usually 0.95 of the original network's.
+        lr: constant learning rate.
+        optimizer: "sgd", "adam" or "adamw".
+        max_steps: give up after so many.
+        check_every: steps between two looks at the accuracy.
+        seed: of dropout.
+
+    Returns:
+        0 if the target is met at once; infinity if not within ``max_steps``.
+    """
+    model = copy.deepcopy(model)
+    relearn, steps, reached = sized(relearn), 0, False
+
+    def there() -> bool:
+        return accuracy(*predict(model, forget)) >= target
+
+    def stop(_: float) -> bool:
+        nonlocal steps, reached
+        steps += 1
+        reached = steps % check_every == 0 and there()
+        return reached or steps >= max_steps
+
+    if there():
+        return 0.0
+    minimise(
+        model,
+        relearn,
+        classify,
+        epochs=math.ceil(max_steps / len(relearn)),
+        lr=lr,
+        optimizer=optimizer,
+        schedule="constant",
+        stop=stop,
+        seed=seed,
+        title="relearning",
+    )
+    return float(steps) if reached else math.inf

@@ -1,0 +1,186 @@
+"""What does the standard table say: one run's numbers, and their mean and spread over seeds."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from .data import Images
+from .files import ROOT, whole
+from .metrics import (
+    accuracy,
+    activation_distance,
+    average_gap,
+    confidence_attack,
+    cross_entropies,
+    js_divergence,
+    membership_attack,
+    tug_of_war,
+    zero_retrain_forgetting,
+)
+from .models import reinitialise
+from .splitting import Split
+from .training import predict
+
+RESULTS = Path(os.environ.get("UNLEARNING_RESULTS", ROOT / "results"))
+
+
+class Timed(NamedTuple):
+    """What a call returned and the seconds that it took."""
+
+    result: nn.Module
+    seconds: float
+
+
+def timed(call: Callable[[], nn.Module]) -> Timed:
+    """Run ``call()``, a method on its data, and measure it apart from any evaluation."""
+    start = perf_counter()
+    result = call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return Timed(result, perf_counter() - start)
+
+
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    test: Images,
+    *,
+    retrained: nn.Module | None = None,
+    attacked: int = 1000,
+    seed: int = 0,
+) -> dict[str, float]:
+    """All standard numbers of one network, as fractions unless named otherwise.
+
+    - ``retain_accuracy``, ``forget_accuracy``: on the two parts of the training set.
+    - ``test_accuracy``: on the test images of classes that are retained, and, when a class is
+      forgotten, ``test_forget_accuracy`` on those of forgotten classes.
+    - ``membership_attack``, ``confidence_attack``: against test images; when classes are forgotten,
+      against those of the forgotten classes for the first, since other classes differ by more than
+      membership.
+    - ``zrf``: against an untrained network of the same shape, on the forget set.
+    - with ``retrained``: ``js_to_retrained`` and ``activation_distance`` on the forget set,
+      ``tug_of_war`` and ``average_gap``.
+
+    Args:
+        model: the network.
+        split: what it was to retain and to forget.
+        test: test images, all classes.
+        retrained: network trained on ``split.retain`` alone.
+        attacked: examples a side that the confidence attack learns from, at most: an SVM's time
+            grows with their square.
+        seed: of the attacks' draws and of the untrained network.
+    """
+    unseen, same_kind = test, test
+    if split.forget_classes:
+        same_kind = test.of_classes(split.forget_classes)
+        unseen = test.of_classes(split.forget_classes, others=True)
+    parts = {"retain": split.retain, "forget": split.forget, "test": unseen}
+    read = {part: predict(model, images.batches(1000)) for part, images in parts.items()}
+    numbers = {f"{part}_accuracy": accuracy(*read[part]) for part in parts}
+    like_forget = read["test"]
+    if split.forget_classes:
+        like_forget = predict(model, same_kind.batches(1000))
+        numbers["test_forget_accuracy"] = accuracy(*like_forget)
+    losses = {part: cross_entropies(*read[part]) for part in parts}
+    numbers["membership_attack"] = membership_attack(
+        losses["forget"], cross_entropies(*like_forget), seed=seed
+    )
+    generator = np.random.default_rng(seed)
+    sides = [generator.permutation(np.exp(-losses[part]))[:attacked] for part in ("retain", "test")]
+    confidence = np.exp(-losses["forget"])
+    numbers["confidence_attack"] = confidence_attack(*sides, confidence, seed=seed)
+    untrained = reinitialise(copy.deepcopy(model), seed=seed)
+    untrained_logits, _ = predict(untrained, split.forget.batches(1000))
+    numbers["zrf"] = zero_retrain_forgetting(read["forget"][0], untrained_logits)
+    if retrained is not None:
+        theirs = evaluate(retrained, split, test, attacked=attacked, seed=seed)
+        their_logits, _ = predict(retrained, split.forget.batches(1000))
+        numbers["js_to_retrained"] = js_divergence(read["forget"][0], their_logits)
+        numbers["activation_distance"] = activation_distance(read["forget"][0], their_logits)
+        numbers["tug_of_war"] = tug_of_war(numbers, theirs)
+        numbers["average_gap"] = average_gap(numbers, theirs)
+    return numbers
+
+
+def table(records: Sequence[Mapping]) -> pd.DataFrame:
+    """Mean and spread over seeds: a row a method, in order of appearance.
+
+    Args:
+        records: one mapping a run, with "method", "seed" and that run's numbers.
+
+    Returns:
+        Columns (number, "mean") and (number, "std"): the sample standard deviation, NaN for one
+        seed.
+
+    Raises:
+        ValueError: no records, or a method measured twice with one seed.
+    """
+    if not records:
+        raise ValueError("there are no records to make a table of")
+    runs = pd.DataFrame(records)
+    twice = runs.duplicated(["method", "seed"])
+    if twice.any():
+        method, seed = runs.loc[twice, ["method", "seed"]].iloc[0]
+        raise ValueError(f"{method} with seed {seed} is recorded twice, a mean would be of neither")
+    return runs.drop(columns="seed").groupby("method", sort=False).agg(["mean", "std"])
+
+
+def readable(numbers: pd.DataFrame, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """A table as people read it: per cent, mean ± spread; seconds and other counts as they are.
+
+    Args:
+        numbers: as ``table`` gives it.
+        columns: which numbers, in this order; by default all of them.
+    """
+    names = columns or list(numbers.columns.get_level_values(0).unique())
+    shown = {}
+    for name in names:
+        scale, digits = (100, 1) if name in PERCENT else (1, 3 if name in RATIOS else 2)
+        pairs = numbers[name][["mean", "std"]].to_numpy() * scale
+        shown[heading(name)] = [with_spread(mean, std, digits) for mean, std in pairs]
+    return pd.DataFrame(shown, index=pd.Index(numbers.index, name=None))
+
+
+PERCENT = {
+    "retain_accuracy",
+    "forget_accuracy",
+    "test_accuracy",
+    "test_forget_accuracy",
+    "membership_attack",
+    "confidence_attack",
+    "average_gap",
+}
+RATIOS = {"zrf", "js_to_retrained", "activation_distance", "tug_of_war"}
+
+
+def heading(name: str) -> str:
+    """A number's name as people read it, with its unit."""
+    words = name.replace("_", " ").replace("zrf", "ZRF").replace("js ", "JS ")
+    return f"{words} (%)" if name in PERCENT else words
+
+
+def with_spread(mean: float, std: float, digits: int) -> str:
+    if np.isnan(mean):
+        return "–"
+    return f"{mean:.{digits}f}" + ("" if np.isnan(std) else f" ± {std:.{digits}f}")
+
+
+def save(records: Sequence[Mapping], folder: Path | str) -> pd.DataFrame:
+    """Write ``runs.csv`` (every run) and ``table.csv`` (mean and spread); returns the table."""
+    numbers = table(records)
+    with whole(Path(folder) / "runs.csv") as beside:
+        pd.DataFrame(records).to_csv(beside, index=False, float_format="%.6g")
+    flat = numbers.set_axis([f"{name}_{kind}" for name, kind in numbers.columns], axis=1)
+    with whole(Path(folder) / "table.csv") as beside:
+        flat.to_csv(beside, float_format="%.6g")
+    return numbers
