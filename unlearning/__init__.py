@@ -1,6 +1,6 @@
 """Machine unlearning for image classifiers, measured against retraining from scratch.
 
-    files      how does a file appear whole, or not at all
+    files      where do files go, and how does one appear whole
     data       where do images come from
     splitting  what is to be forgotten
     models     which network
@@ -16,6 +16,7 @@ Imports run in that order, one way.
 
 from .curvature import fisher_diagonal
 from .data import Images, load
+from .files import RESULTS
 from .methods import (
     fine_tune,
     negative_gradient,
@@ -39,7 +40,7 @@ from .metrics import (
     zero_retrain_forgetting,
 )
 from .models import build
-from .report import evaluate, readable, save, table, timed
+from .report import evaluate, readable, record, results_folder, save, table
 from .splitting import Split, forget_classes, forget_indices, forget_random
 from .training import (
     Diverged,
@@ -48,10 +49,12 @@ from .training import (
     pick_device,
     predict,
     set_seed,
+    timed,
     train,
 )
 
 __all__ = [
+    "RESULTS",
     "Diverged",
     "Images",
     "Split",
@@ -80,7 +83,9 @@ __all__ = [
     "predict",
     "random_mask",
     "readable",
+    "record",
     "relearn_time",
+    "results_folder",
     "save",
     "selective_forgetting",
     "set_seed",

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from .data import Batches
-from .models import device_of
-from .training import on_device
+from .models import device_of, seeded
+from .training import in_epochs, on_device
 
 CHUNK_FLOATS = 2**26  # per-example gradients held at once: 256 MB
 
@@ -37,7 +37,7 @@ def fisher_diagonal(
         batches: batches of (images, labels).
         labels: "exact" sums over all K classes weighted by p(y|x); "sampled" draws one class from
             p(y|x) an example: unbiased, K times cheaper, noisier.
-        seed: of the sampled classes.
+        seed: of the sampled classes, and of the order of a DataLoader without its own generator.
 
     Returns:
         {parameter name: tensor of the parameter's shape}, on the model's device.
@@ -54,11 +54,12 @@ def fisher_diagonal(
     generator = torch.Generator().manual_seed(seed)
     total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     count, add = 0, None
-    for batch in batches:
-        images = on_device(batch, device, channels_last=False)[0]
-        add = add or (add_closed_form if in_closed_form(model, images[:2]) else add_by_func)
-        add(model, images, total, lambda log_p: class_weights(log_p, labels, generator))
-        count += len(images)
+    with seeded(seed, device):  # batches that shuffle come in the same order every time
+        for batch in in_epochs(batches, 1):
+            images = on_device(batch, device, channels_last=False)[0]
+            add = add or (add_closed_form if in_closed_form(model, images[:1]) else add_by_func)
+            add(model, images, total, lambda log_p: class_weights(log_p, labels, generator))
+            count += len(images)
     if count == 0:
         raise ValueError("the loader yielded no batches: there is no Fisher information to take")
     result = {name: value / count for name, value in total.items()}
@@ -70,7 +71,7 @@ def fisher_diagonal(
 def class_weights(log_p: Tensor, labels: str, generator: torch.Generator) -> Tensor:
     """Weight of each class in the sum, (B, K): p(y|x), or one-hot at a class drawn from it."""
     p = log_p.detach().exp()
-    if labels == "exact":
+    if labels == "exact" or not p.isfinite().all():  # NaN goes on to the check of the result
         return p
     drawn = torch.multinomial(p.cpu(), 1, generator=generator).to(p.device)
     return torch.zeros_like(p).scatter_(1, drawn, 1.0)
@@ -116,14 +117,17 @@ def batchnorm_squares(
     normalised = F.batch_norm(a, layer.running_mean, layer.running_var, eps=layer.eps)
 
     def squares(g: Tensor) -> Iterator[Tensor]:
-        yield (g * normalised).flatten(2).sum(2).square().sum(0)
-        yield g.flatten(2).sum(2).square().sum(0)
+        places = tuple(range(2, g.ndim))  # none after a linear layer, and sum(()) sums all
+        for each in (g * normalised, g):
+            yield (each.sum(places) if places else each).square().sum(0)
 
     return squares
 
 
 def closed_form(layer: nn.Module) -> Callable | None:
-    """The closed form for this layer, or None."""
+    """The closed form for this layer, or None; a pruned layer, say, has a "weight_orig"."""
+    if not {name for name, _ in layer.named_parameters(recurse=False)} <= {"weight", "bias"}:
+        return None
     if type(layer) is nn.Linear:
         return linear_squares
     if type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros":
@@ -152,13 +156,15 @@ class Recorder:
                 hook.remove()
 
     def hook(self, name: str) -> Callable:
+        gradients = self.gradients  # a hook that held self would hold the graph, which holds it
+
         def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self.calls.append((name, inputs[0].ndim))
-            make = closed_form(layer)
-            if make:
-                self.squares[name] = make(layer, inputs[0].detach())
+            fits = len(inputs) == 1 and output.requires_grad
+            self.calls.append((name, inputs[0].ndim if fits else None))
+            if fits:
+                self.squares[name] = closed_form(layer)(layer, inputs[0].detach())
                 # a ReLU in place may overwrite the output: the hook is bound to its value now
-                output.register_hook(lambda g: self.gradients.__setitem__(name, g.detach()))
+                output.register_hook(lambda g: gradients.__setitem__(name, g.detach()))
 
         return record
 
@@ -173,7 +179,30 @@ def in_closed_form(model: nn.Module, images: Tensor) -> bool:
     calls = Recorder(model, images).calls
     dimensions = {nn.Linear: (2,), nn.Conv2d: (4,), nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,)}
     fits = all(ndim in dimensions[type(layers[name])] for name, ndim in calls)
-    return fits and sorted(name for name, _ in calls) == sorted(layers)
+    once = sorted(name for name, _ in calls) == sorted(layers)
+    return fits and once and agrees_with_autograd(model, images[:1])
+
+
+def agrees_with_autograd(model: nn.Module, image: Tensor) -> bool:
+    """Whether closed forms give the squares of autograd's gradients, for one image and one class.
+
+    It shows what the calls of layers do not: a weight that is also read outside its layer, a hook
+    that changes a layer's output. The class is the least likely one, whose gradient is largest.
+    """
+
+    def least_likely(log_p: Tensor) -> Tensor:
+        return F.one_hot(log_p.argmin(-1), log_p.shape[-1]).to(log_p)
+
+    parameters = {name: p.detach().requires_grad_() for name, p in model.named_parameters()}
+    found = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    add_closed_form(model, image, found, least_likely)
+    log_p = functional_call(model, parameters, (image,)).log_softmax(-1)
+    gradients = torch.autograd.grad(
+        log_p.min(), list(parameters.values()), allow_unused=True, materialize_grads=True
+    )
+    wanted = [g.square() for g in gradients]
+    pairs = zip(found.values(), wanted, strict=True)
+    return all(bool((f - w).abs().sum() <= 0.01 * w.sum()) for f, w in pairs)
 
 
 def add_closed_form(
@@ -193,10 +222,10 @@ def add_closed_form(
     for number, target in enumerate(targets):
         more = number < len(targets) - 1
         torch.autograd.grad(target, record.images, retain_graph=more)  # fires the hooks
-        for name, squares in record.squares.items():
+        for name, g in record.gradients.items():  # of layers that the logits depend on
             layer = record.layers[name]
             names = [p for p in ("weight", "bias") if getattr(layer, p) is not None]
-            for parameter, value in zip(names, squares(record.gradients[name]), strict=True):
+            for parameter, value in zip(names, record.squares[name](g), strict=True):
                 total[f"{name}.{parameter}".lstrip(".")] += value
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +37,8 @@ class Images:
         indices: place of each image in the set that it was taken from, (N,).
 
     Raises:
-        ValueError: images that are not uint8 (N, C, H, W), none at all, labels out of range.
+        ValueError: images that are not uint8 (N, C, H, W), none at all, labels out of range,
+            means or deviations that are not as many as the channels.
     """
 
     images: Tensor
@@ -59,6 +62,11 @@ class Images:
             raise ValueError(
                 f"labels must be integers of shape ({len(images)},), not {labels.dtype} of shape "
                 f"{tuple(labels.shape)}"
+            )
+        if not {len(self.mean), len(self.std)} <= {1, images.shape[1]}:
+            raise ValueError(
+                f"mean and std must be given once or for each of {images.shape[1]} channels, not "
+                f"{len(self.mean)} and {len(self.std)} times"
             )
         low, high = int(labels.min()), int(labels.max())
         classes = tuple(self.classes) or tuple(str(label) for label in range(high + 1))
@@ -112,8 +120,14 @@ class Images:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 images (B, C, H, W) to floats: (pixels / 255 - mean) / std."""
-        mean, std = torch.tensor([self.mean, self.std], device=pixels.device).view(2, -1, 1, 1)
-        return (pixels * (1 / (255 * std))).sub_(mean / std)
+        scale, shift = self._scale_and_shift
+        return (pixels * scale).sub_(shift)
+
+    @cached_property
+    def _scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        mean = torch.tensor(self.mean, device=self.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=self.device).view(-1, 1, 1)
+        return 1 / (255 * std), mean / std
 
     def batches(
         self,
@@ -150,7 +164,9 @@ class ImageBatches:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.images, self.batch_size = images, batch_size
         self.shuffle, self.augment = shuffle, augment
-        self.seed = int(torch.randint(2**31, ())) if seed is None else seed
+        if seed is None:  # drawn where there is something to draw, so that reading draws nothing
+            seed = int(torch.randint(2**31, ())) if shuffle or augment else 0
+        self.seed = seed
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -264,6 +280,7 @@ SOURCES = {
     "svhn": Source("SVHN", DIGITS, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
 }
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+UNREADABLE = (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 def load(
@@ -330,6 +347,8 @@ def balanced_subset(images: Images, size: int) -> Images:
 
 def channels_first(images: np.ndarray) -> Tensor:
     """N x H x W or N x H x W x C to a tensor (N, C, H, W)."""
+    if images.ndim not in (3, 4):
+        raise ValueError(f"images must be N x H x W or N x H x W x C, not {images.shape}")
     tensor = torch.from_numpy(images)
     return tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2).contiguous()
 
@@ -345,9 +364,9 @@ def digest(arrays: Iterable[np.ndarray]) -> str:
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             return {key: file[key] for key in ARRAYS}
-    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"{path} cannot be read as a data set ({error}): it should be an npz of "
             f"{', '.join(ARRAYS)}; delete it and load again"

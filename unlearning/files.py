@@ -1,4 +1,4 @@
-"""How a file appears: whole, or not at all."""
+"""Where files go, and how one appears: whole, or not at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(os.environ.get("UNLEARNING_RESULTS", ROOT / "results"))
 
 
 @contextmanager

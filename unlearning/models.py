@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -143,8 +144,8 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the network is."""
-    return next(model.parameters()).device
+    """Where the network is; one that holds no tensor is everywhere, so the CPU will do."""
+    return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
 
 
 def weight_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -169,6 +170,8 @@ def reinitialise(model: nn.Module, *, seed: int) -> nn.Module:
     """Draw all parameters of ``model`` again, in place, each layer by its ``reset_parameters``.
 
     Every module is asked, not the direct children alone, which for a ResNet is the last layer only.
+    Where a network sets its weights otherwise when built, as torchvision's ResNets do, PyTorch's
+    own initialisation takes its place.
 
     Raises:
         ValueError: a layer with parameters of its own that cannot draw them again.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,10 +16,16 @@ from .files import whole
 from .report import PERCENT, heading
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the same thing always has the same.
-COLOURS = {"retain": "#0072B2", "forget": "#D55E00", "test": "#009E73", "test_forget": "#CC79A7"}
-OTHERS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
-MARKERS = "osD^vP*"
+COLOURS = {
+    "retain": "#0072B2",
+    "forget": "#D55E00",
+    "test": "#009E73",
+    "test_forget": "#CC79A7",
+    "membership_attack": "#000000",
+    "confidence_attack": "#E69F00",
+}
 GREY = "#555555"
+RANGE = ("mean", "min", "max")
 STYLE = {
     "figure.dpi": 100,
     "savefig.dpi": 100,
@@ -43,7 +50,7 @@ def example_images(
         count = min(count, len(images))
         figure, axes = plt.subplots(1, count, figsize=(0.85 * count, 1.35), squeeze=False)
         for axis, pixels, label in zip(axes[0], images.images, images.labels, strict=False):
-            axis.imshow(pixels.permute(1, 2, 0).squeeze(-1).cpu(), cmap="gray_r")
+            axis.imshow(pixels.permute(1, 2, 0).squeeze(-1).cpu().numpy(), cmap="gray_r")
             axis.set_title(images.classes[label], fontsize=8)
             axis.axis("off")
         figure.suptitle(title)
@@ -51,31 +58,43 @@ def example_images(
 
 
 def comparison(
-    numbers: pd.DataFrame, columns: Sequence[str], *, title: str, path: Path | str | None = None
+    tables: Mapping[str, pd.DataFrame],
+    columns: Sequence[str],
+    *,
+    title: str,
+    path: Path | str | None = None,
 ) -> Figure:
-    """A panel a number, a row a method: mean and spread, the retrained network as a dashed line.
+    """A row of panels a setting, a panel a number, a line a method: its mean and spread.
 
     Args:
-        numbers: as ``report.table`` gives it, with a row "retrained".
+        tables: setting -> its table, as ``report.table`` gives it, with a row "retrained", whose
+            mean is drawn dashed.
         columns: which numbers to draw.
     """
     with plt.rc_context(STYLE):
-        size = (1.6 + 2.15 * len(columns), 1.2 + 0.33 * len(numbers))
-        figure, axes = plt.subplots(1, len(columns), figsize=size, sharey=True, squeeze=False)
-        places = np.arange(len(numbers))[::-1]
-        for axis, name in zip(axes[0], columns, strict=True):
-            scale = 100 if name in PERCENT else 1
-            mean = numbers[name, "mean"].to_numpy() * scale
-            spread = np.nan_to_num(numbers[name, "std"].to_numpy() * scale)
-            colour = COLOURS.get(name.removesuffix("_accuracy"), GREY)
-            axis.errorbar(mean, places, xerr=spread, fmt="o", color=colour, capsize=3)
-            if "retrained" in numbers.index:
+        heights = [len(numbers) + 2.6 for numbers in tables.values()]
+        figure, axes = plt.subplots(
+            len(tables),
+            len(columns),
+            figsize=(1.6 + 2.1 * len(columns), 0.9 + 0.27 * sum(heights)),
+            sharey="row",
+            squeeze=False,
+            height_ratios=heights,
+        )
+        for row, (setting, numbers) in zip(axes, tables.items(), strict=True):
+            places = np.arange(len(numbers))[::-1]
+            for axis, name in zip(row, columns, strict=True):
+                scale, colour = scale_and_colour(name)
+                mean = numbers[name, "mean"].to_numpy() * scale
+                spread = np.nan_to_num(numbers[name, "std"].to_numpy() * scale)
+                axis.errorbar(mean, places, xerr=spread, fmt="o", color=colour, capsize=3)
                 there = numbers.loc["retrained", (name, "mean")] * scale
                 axis.axvline(there, color=GREY, linestyle="--", linewidth=1)
-            axis.set_xlabel(heading(name))
-            axis.margins(x=0.12, y=0.08)
-            axis.grid(axis="y", visible=False)
-        axes[0, 0].set_yticks(places, numbers.index)
+                axis.set_xlabel(heading(name))
+                axis.margins(x=0.12, y=0.08)
+                axis.grid(axis="y", visible=False)
+            row[0].set_yticks(places, numbers.index)
+            row[0].set_title(setting, loc="left", fontweight="bold")
         figure.suptitle(f"{title}\n(dashed: retrained; bars: standard deviation over seeds)")
         return finished(figure, path)
 
@@ -87,36 +106,37 @@ def sweep(
     *,
     title: str,
     xlabel: str,
-    retrained: Mapping[str, float] | None = None,
+    tables: Mapping[str, pd.DataFrame],
     log: bool = False,
     path: Path | str | None = None,
 ) -> Figure:
-    """What a hyperparameter does: mean and range over seeds of each number, against its values.
+    """What a hyperparameter does: a row of panels a setting, a panel a number against the knob.
 
     Args:
-        runs: a row a run, with columns ``knob`` and ``columns``.
+        runs: a row a run, with columns "setting", ``knob`` and ``columns``.
         knob: the hyperparameter's column.
-        retrained: the same numbers of the retrained network, drawn dashed.
+        tables: setting -> its table, whose row "retrained" is drawn dashed.
         log: whether the knob's axis is logarithmic.
     """
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(7.2, 3.7))
-        groups = runs.groupby(knob)
-        for place, name in enumerate(columns):
-            scale = 100 if name in PERCENT else 1
-            mean, low, high = (getattr(groups[name], f)() * scale for f in ("mean", "min", "max"))
-            colour = COLOURS.get(name.removesuffix("_accuracy"), OTHERS[place + 3])
-            label = heading(name).removesuffix(" (%)")
-            axis.plot(mean.index, mean, marker=MARKERS[place], color=colour, label=label)
-            axis.fill_between(mean.index, low, high, color=colour, alpha=0.15, linewidth=0)
-            if retrained is not None and name in retrained:
-                axis.axhline(retrained[name] * scale, color=colour, linestyle="--", linewidth=1)
-        if log:
-            axis.set_xscale("log")
-        axis.set_xlabel(xlabel)
-        axis.set_ylabel("per cent" if columns[0] in PERCENT else heading(columns[0]))
-        axis.set_title(f"{title}\n(band: range over seeds; dashed: retrained)")
-        figure.legend(loc="outside right center")
+        settings = list(runs["setting"].unique())
+        size = (0.6 + 2.3 * len(columns), 1 + 2.1 * len(settings))
+        figure, axes = plt.subplots(len(settings), len(columns), figsize=size, squeeze=False)
+        for row, setting in zip(axes, settings, strict=True):
+            groups = runs[runs["setting"] == setting].groupby(knob)
+            for axis, name in zip(row, columns, strict=True):
+                scale, colour = scale_and_colour(name)
+                mean, low, high = (getattr(groups[name], f)() * scale for f in RANGE)
+                axis.plot(mean.index, mean, marker="o", color=colour)
+                axis.fill_between(mean.index, low, high, color=colour, alpha=0.2, linewidth=0)
+                there = tables[setting].loc["retrained", (name, "mean")] * scale
+                axis.axhline(there, color=GREY, linestyle="--", linewidth=1)
+                axis.set_ylabel(heading(name))
+                if log:
+                    axis.set_xscale("log")
+            row[0].set_title(setting, loc="left", fontweight="bold")
+        figure.supxlabel(xlabel, fontsize=10)
+        figure.suptitle(f"{title}\n(band: range over seeds; dashed: retrained)")
         return finished(figure, path)
 
 
@@ -204,20 +224,25 @@ def stages(
             x = np.arange(len(numbers)) + (place - (len(columns) - 1) / 2) * width
             mean = numbers[name, "mean"].to_numpy() * 100
             spread = np.nan_to_num(numbers[name, "std"].to_numpy() * 100)
-            colour = COLOURS.get(name.removesuffix("_accuracy"), OTHERS[place + 3])
+            _, colour = scale_and_colour(name)
             label = heading(name).removesuffix(" (%)")
             axis.bar(x, mean, 0.92 * width, yerr=spread, color=colour, capsize=2, label=label)
             for left, value, bar in zip(x, mean, spread, strict=True):
                 axis.text(
                     left, value + bar + 1, f"{value:.1f}", ha="center", va="bottom", fontsize=7.5
                 )
-        axis.set_xticks(range(len(numbers)), numbers.index)
+        axis.set_xticks(range(len(numbers)), [textwrap.fill(name, 13) for name in numbers.index])
         axis.set_ylim(0, 109)
         axis.set_ylabel("accuracy (%)")
         axis.grid(axis="x", visible=False)
         figure.legend(loc="outside lower center", ncols=len(columns))
         axis.set_title(title)
         return finished(figure, path)
+
+
+def scale_and_colour(name: str) -> tuple[float, str]:
+    """Per cent or as it is; each part of the data and each attack in its own colour."""
+    return (100 if name in PERCENT else 1), COLOURS.get(name.removesuffix("_accuracy"), "#000000")
 
 
 def finished(figure: Figure, path: Path | str | None) -> Figure:

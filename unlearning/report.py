@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import copy
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from time import perf_counter
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
 from .data import Images
-from .files import ROOT, whole
+from .files import RESULTS, whole
 from .metrics import (
     accuracy,
     activation_distance,
@@ -29,25 +25,29 @@ from .metrics import (
 )
 from .models import reinitialise
 from .splitting import Split
-from .training import predict
+from .training import Timed, predict
 
-RESULTS = Path(os.environ.get("UNLEARNING_RESULTS", ROOT / "results"))
-
-
-class Timed(NamedTuple):
-    """What a call returned and the seconds that it took."""
-
-    result: nn.Module
-    seconds: float
-
-
-def timed(call: Callable[[], nn.Module]) -> Timed:
-    """Run ``call()``, a method on its data, and measure it apart from any evaluation."""
-    start = perf_counter()
-    result = call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return Timed(result, perf_counter() - start)
+STANDARD = (
+    "seconds",
+    "retain_accuracy",
+    "forget_accuracy",
+    "test_accuracy",
+    "test_forget_accuracy",
+    "membership_attack",
+    "confidence_attack",
+    "js_to_retrained",
+    "average_gap",
+)
+PERCENT = {
+    "retain_accuracy",
+    "forget_accuracy",
+    "test_accuracy",
+    "test_forget_accuracy",
+    "membership_attack",
+    "confidence_attack",
+    "average_gap",
+}
+RATIOS = {"zrf", "js_to_retrained", "activation_distance", "tug_of_war"}
 
 
 def evaluate(
@@ -112,8 +112,16 @@ def evaluate(
     return numbers
 
 
+def record(
+    method: str, seed: int, run: Timed, split: Split, test: Images, *, retrained: nn.Module
+) -> dict:
+    """One run as a row for ``table``: method, seed, seconds, and the numbers of ``evaluate``."""
+    numbers = evaluate(run.model, split, test, retrained=retrained)
+    return {"method": method, "seed": seed, "seconds": run.seconds, **numbers}
+
+
 def table(records: Sequence[Mapping]) -> pd.DataFrame:
-    """Mean and spread over seeds: a row a method, in order of appearance.
+    """Mean and spread over seeds: a row a method, in order of appearance, "retrained" last.
 
     Args:
         records: one mapping a run, with "method", "seed" and that run's numbers.
@@ -132,35 +140,24 @@ def table(records: Sequence[Mapping]) -> pd.DataFrame:
     if twice.any():
         method, seed = runs.loc[twice, ["method", "seed"]].iloc[0]
         raise ValueError(f"{method} with seed {seed} is recorded twice, a mean would be of neither")
-    return runs.drop(columns="seed").groupby("method", sort=False).agg(["mean", "std"])
+    numbers = runs.drop(columns="seed").groupby("method", sort=False).agg(["mean", "std"])
+    return numbers.loc[sorted(numbers.index, key=lambda method: method == "retrained")]
 
 
-def readable(numbers: pd.DataFrame, columns: Sequence[str] | None = None) -> pd.DataFrame:
+def readable(numbers: pd.DataFrame, columns: Sequence[str] = STANDARD) -> pd.DataFrame:
     """A table as people read it: per cent, mean ± spread; seconds and other counts as they are.
 
     Args:
         numbers: as ``table`` gives it.
-        columns: which numbers, in this order; by default all of them.
+        columns: which numbers, in this order. One that was not measured shows as a dash.
     """
-    names = columns or list(numbers.columns.get_level_values(0).unique())
     shown = {}
-    for name in names:
+    for name in columns:
         scale, digits = (100, 1) if name in PERCENT else (1, 3 if name in RATIOS else 2)
-        pairs = numbers[name][["mean", "std"]].to_numpy() * scale
+        there = name in numbers.columns.get_level_values(0)
+        pairs = numbers[name].to_numpy() * scale if there else [(np.nan, np.nan)] * len(numbers)
         shown[heading(name)] = [with_spread(mean, std, digits) for mean, std in pairs]
-    return pd.DataFrame(shown, index=pd.Index(numbers.index, name=None))
-
-
-PERCENT = {
-    "retain_accuracy",
-    "forget_accuracy",
-    "test_accuracy",
-    "test_forget_accuracy",
-    "membership_attack",
-    "confidence_attack",
-    "average_gap",
-}
-RATIOS = {"zrf", "js_to_retrained", "activation_distance", "tug_of_war"}
+    return pd.DataFrame(shown, index=numbers.index.rename(None))
 
 
 def heading(name: str) -> str:
@@ -175,12 +172,21 @@ def with_spread(mean: float, std: float, digits: int) -> str:
     return f"{mean:.{digits}f}" + ("" if np.isnan(std) else f" ± {std:.{digits}f}")
 
 
-def save(records: Sequence[Mapping], folder: Path | str) -> pd.DataFrame:
-    """Write ``runs.csv`` (every run) and ``table.csv`` (mean and spread); returns the table."""
+def results_folder(notebook: str, dataset: str, model: str) -> Path:
+    """Where a notebook saves: results/<notebook>/<dataset>-<model>/."""
+    return RESULTS / notebook / f"{dataset}-{model.replace('/', '-')}"
+
+
+def save(records: Sequence[Mapping], folder: Path | str, name: str) -> pd.DataFrame:
+    """Write ``<name>_runs.csv`` (every run) and ``<name>_table.csv`` (mean and spread).
+
+    Returns:
+        The table of ``table(records)``.
+    """
     numbers = table(records)
-    with whole(Path(folder) / "runs.csv") as beside:
+    with whole(Path(folder) / f"{name}_runs.csv") as beside:
         pd.DataFrame(records).to_csv(beside, index=False, float_format="%.6g")
     flat = numbers.set_axis([f"{name}_{kind}" for name, kind in numbers.columns], axis=1)
-    with whole(Path(folder) / "table.csv") as beside:
+    with whole(Path(folder) / f"{name}_table.csv") as beside:
         flat.to_csv(beside, float_format="%.6g")
     return numbers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -30,7 +31,7 @@ def forget_classes(images: Images, classes: int | Iterable[int]) -> Split:
     Raises:
         ValueError: a class that does not exist or has no images, none named, or all of them.
     """
-    classes = [classes] if isinstance(classes, int) else list(classes)
+    classes = [classes] if isinstance(classes, Integral) else list(classes)
     present = sorted(set(images.labels.tolist()))
     missing = [label for label in classes if label not in present]
     if missing:
@@ -66,11 +67,15 @@ def forget_indices(images: Images, indices: Iterable[int] | Tensor) -> Split:
     """Forget the images at these positions of ``images``.
 
     Raises:
-        ValueError: a position out of range or named twice; nothing or everything forgotten.
+        ValueError: a mask or fractions; a position out of range or named twice; nothing or
+            everything forgotten.
     """
-    indices = torch.as_tensor(
-        indices if isinstance(indices, Tensor) else list(indices), dtype=torch.long
-    ).cpu()
+    indices = torch.as_tensor(indices if isinstance(indices, Tensor) else list(indices)).cpu()
+    if indices.numel() and (indices.is_floating_point() or indices.dtype == torch.bool):
+        raise ValueError(
+            f"positions are whole numbers, not {indices.dtype}: of a mask, give mask.nonzero()"
+        )
+    indices = indices.long().flatten()
     outside = indices[(indices < 0) | (indices >= len(images))]
     if len(outside):
         raise ValueError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,14 +23,30 @@ from torch.optim import lr_scheduler
 from tqdm import tqdm
 
 from .data import Batches, Images
-from .files import ROOT, whole
+from .files import RESULTS, whole
 from .models import build, device_of, normalisation_layers, seeded
 
-CHECKPOINTS = ROOT / "results" / "checkpoints"
+CHECKPOINTS = RESULTS / "checkpoints"
 
 
 class Diverged(ArithmeticError):
     """The loss or a weight is no longer finite."""
+
+
+class Timed(NamedTuple):
+    """A network and the seconds that it took to make, evaluation not among them."""
+
+    model: nn.Module
+    seconds: float
+
+
+def timed(call: Callable, *arguments, **options) -> Timed:
+    """What ``call(*arguments, **options)`` returns, a network usually, and its seconds."""
+    start = time.perf_counter()
+    result = call(*arguments, **options)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return Timed(result, time.perf_counter() - start)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -55,17 +73,23 @@ def pick_device() -> torch.device:
 # Losses: mean over the batch, sum over the members of an ensemble
 
 
-def per_example(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each example: logits (..., B, K) and labels (B,) or (..., B) to (..., B)."""
-    check_labels(labels, logits.shape[-1])
-    labels = labels.expand(logits.shape[:-1])
-    losses = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none")
-    return losses.view(labels.shape)
-
-
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy, mean over the batch and sum over members: logits (B, K) or (N, B, K)."""
-    return per_example(logits, labels).mean(-1).sum()
+    """Cross-entropy, mean over the batch and sum over members.
+
+    Args:
+        logits: (B, K), or (N, B, K) of N members.
+        labels: (B,), or (N, B).
+
+    Raises:
+        ValueError: labels that are no class. On a GPU CUDA itself asserts.
+    """
+    labels = labels.expand(logits.shape[:-1])
+    try:  # no label is to be ignored, -100 as little as any other
+        mean = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=-(2**62))
+    except IndexError:
+        check_labels(labels, logits.shape[-1])
+        raise
+    return mean if logits.ndim == 2 else mean * labels[..., 0].numel()
 
 
 def classify(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -74,14 +98,13 @@ def classify(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Refuse labels that are no class. On a GPU, where looking would stall, CUDA itself asserts."""
-    if labels.device.type == "cpu" and len(labels):
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= num_classes:
-            raise ValueError(
-                f"labels go from {low} to {high}, but the network has {num_classes} outputs: "
-                f"labels must lie between 0 and {num_classes - 1}"
-            )
+    """Refuse labels that are no class, in one sentence."""
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"labels go from {low} to {high}, but the network has {num_classes} outputs: "
+            f"labels must lie between 0 and {num_classes - 1}"
+        )
 
 
 # ------------------------------------------------------------------------------------------------
@@ -142,25 +165,29 @@ def minimise(
     scheduler = make_schedule(optimizer, schedule, lr, final_lr, steps)
     if mixed_precision is None:
         mixed_precision = bfloat16_pays(model)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision)
-    watch = LossWatch(every=1 if device.type == "cpu" or stop else 50)
+    bfloat16 = partial(torch.autocast, device.type, torch.bfloat16)
+    precision = bfloat16 if mixed_precision else nullcontext
+    watch, parameters = LossWatch(every=1 if stop else 50), list(model.parameters())
     bar = tqdm(total=steps, desc=title, leave=False, disable=None, mininterval=0.5)
     with seeded(seed, device), training_mode(model), threads_for(model), bar:
         for batch in in_epochs(batches, epochs):
-            with autocast:
+            with precision():
                 value = loss(model, *on_device(batch, device, convolves))
-            optimizer.zero_grad(set_to_none=True)
+            for parameter in parameters:  # a third of the time of zero_grad()
+                parameter.grad = None
             value.backward()
-            watch.add(value.detach(), optimizer.param_groups[0]["lr"], batches)
+            looked = watch.add(value.detach(), optimizer.param_groups[0]["lr"], batches)
             optimizer.step()
             scheduler.step()
             bar.update()
-            if watch.fresh:
+            if looked:
                 bar.set_postfix(loss=f"{watch.last:.4f}", refresh=False)
             if stop and stop(watch.last):
                 break
         watch.check(batches)
-    if not all(bool(p.isfinite().all()) for p in model.parameters()):
+    for parameter in parameters:
+        parameter.grad = None
+    if not all(bool(parameter.isfinite().all()) for parameter in parameters):
         raise Diverged(f"weights are not finite after {watch.steps} steps: lower lr ({lr:g})")
     return model
 
@@ -214,7 +241,7 @@ def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
     if not logits.isfinite().all():
         raise ValueError("the network's outputs are not finite: its weights or the images hold NaN")
     check_labels(labels, logits.shape[-1])
-    return logits.clone(), labels.clone()
+    return logits, labels
 
 
 # ------------------------------------------------------------------------------------------------
@@ -227,15 +254,13 @@ class LossWatch:
     def __init__(self, every: int):
         self.every, self.steps, self.last, self.pending = every, 0, math.nan, []
 
-    @property
-    def fresh(self) -> bool:
-        return not self.pending
-
-    def add(self, value: Tensor, lr: float, batches: Iterable) -> None:
+    def add(self, value: Tensor, lr: float, batches: Iterable) -> bool:
+        """Note a loss; says whether it is among those looked at by now."""
         self.pending.append((value, lr))
         self.steps += 1
         if len(self.pending) >= self.every:
             self.check(batches)
+        return not self.pending
 
     def check(self, batches: Iterable) -> None:
         if not self.pending:
@@ -345,10 +370,7 @@ def make_schedule(optimizer, schedule, lr, final_lr, steps) -> lr_scheduler.LRSc
     if schedule == "cosine":
         return lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=final_lr * lr)
     if schedule == "onecycle":
-        has_momentum = "betas" in optimizer.defaults or optimizer.defaults.get("momentum", 0) > 0
-        return lr_scheduler.OneCycleLR(
-            optimizer, lr, total_steps=steps + 1, cycle_momentum=has_momentum
-        )
+        return lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1, cycle_momentum=False)
     if schedule == "constant":
         return lr_scheduler.ConstantLR(optimizer, factor=1.0)
     raise ValueError(f"there is no schedule {schedule!r}: choose cosine, onecycle or constant")
@@ -384,13 +406,6 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 # Checkpoints
 
 
-class Trained(NamedTuple):
-    """A network and the seconds that its training took, when it was trained."""
-
-    model: nn.Module
-    seconds: float
-
-
 def load_or_train(
     images: Images,
     *,
@@ -406,12 +421,12 @@ def load_or_train(
     seed: int = 0,
     device: torch.device | str | None = None,
     folder: Path | str = CHECKPOINTS,
-) -> Trained:
+) -> Timed:
     """The network trained on these very images in this very way: from its checkpoint if there is
     one, else trained now and kept.
 
-    The configuration, all arguments and a digest of the images, is in the file and in its name, so
-    that another configuration is another file.
+    The configuration, all arguments and digests of images and layers, is in the file and in its
+    name, so that another configuration is another file.
 
     Args:
         images: training set.
@@ -421,12 +436,19 @@ def load_or_train(
         folder: of the checkpoints.
 
     Returns:
-        (model in eval mode, seconds of its training)
+        (model in eval mode, seconds of its training when it was trained)
     """
+    device = pick_device() if device is None else torch.device(device)
+    with seeded(seed, torch.device("cpu")):
+        network = build(model, images.num_classes, images.in_channels, images.image_size)
+    network.to(device)
+    if has_convolutions(network):  # as training leaves it, so that a loaded one rounds the same way
+        network.to(memory_format=torch.channels_last)
     configuration = {
         "images": digest_of(images),
         "num_classes": images.num_classes,
         "model": model,
+        "layers": hashlib.sha256(str(network).encode()).hexdigest(),
         "epochs": epochs,
         "lr": lr,
         "batch_size": batch_size,
@@ -434,20 +456,16 @@ def load_or_train(
         "momentum": momentum,
         "weight_decay": weight_decay,
         "schedule": schedule,
-        "augment": augment,
+        "augment": ("mirror" if images.mirror else "crop") if augment else False,
         "seed": seed,
     }
-    device = pick_device() if device is None else torch.device(device)
-    with seeded(seed, torch.device("cpu")):
-        network = build(model, images.num_classes, images.in_channels, images.image_size)
-    network.to(device)
     key = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:16]
     path = Path(folder) / f"{model.replace('/', '-')}-{key}.pt"
     if path.exists():
-        return Trained(network, load_checkpoint(path, network, configuration))
+        return Timed(network, load_checkpoint(path, network, configuration))
     batches = images.batches(batch_size, shuffle=True, seed=seed, augment=augment, device=device)
-    start = time.perf_counter()
-    train(
+    trained = timed(
+        train,
         network,
         batches,
         epochs=epochs,
@@ -458,9 +476,8 @@ def load_or_train(
         schedule=schedule,
         seed=seed,
     )
-    seconds = time.perf_counter() - start
-    save_checkpoint(path, network, configuration, seconds=seconds)
-    return Trained(network, seconds)
+    save_checkpoint(path, network, configuration, seconds=trained.seconds)
+    return trained
 
 
 def save_checkpoint(
@@ -469,8 +486,10 @@ def save_checkpoint(
     """Write weights beside the configuration that they were trained with, whole or not at all."""
     state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
     text = json.dumps(configuration, sort_keys=True)
+    content = io.BytesIO()  # torch.save itself meets a full disk with a RuntimeError of its own
+    torch.save({"configuration": text, "seconds": seconds, "state": state}, content)
     with whole(path) as beside:
-        torch.save({"configuration": text, "seconds": seconds, "state": state}, beside)
+        beside.write_bytes(content.getbuffer())
 
 
 def load_checkpoint(path: Path | str, model: nn.Module, configuration: dict) -> float:

@@ -57,8 +57,8 @@ def fine_tune(
     for module in trained:
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(True)
-        if reinitialised:
-            reinitialise(module, seed=seed)
+    if reinitialised:
+        reinitialise(nn.ModuleList(trained), seed=seed)
     minimise(
         model,
         retain,

@@ -53,7 +53,7 @@ def negative_gradient(
     def ascent(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         nonlocal chance
         logits = model(images)
-        chance = math.log(logits.shape[-1])
+        chance = math.log(logits.shape[-1]) * logits[..., 0, 0].numel()  # of all members
         return -cross_entropy(logits, labels)
 
     return minimise(

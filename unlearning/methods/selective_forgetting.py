@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ def selective_forgetting(
     forget_classes: Sequence[int] = (),
     labels: str = "exact",
     by_root: bool = True,
+    fisher: Mapping[str, Tensor] | None = None,
     seed: int = 0,
 ) -> nn.Module:
     r"""Add to each weight Gaussian noise, large where the retained data hardly see it.
@@ -52,14 +53,16 @@ def selective_forgetting(
         labels: "exact" Fisher, or the "sampled" estimate, K times cheaper.
         by_root: noise has standard deviation sqrt(v). False multiplies by v itself, as one public
             copy of the method does: at alpha 1e-6 it forgets nothing.
-        seed: of the noise.
+        fisher: the Fisher diagonal if it was taken before, to try several ``alpha``; ``retain`` is
+            then not read.
+        seed: of the noise and of sampled labels.
 
     Raises:
         ValueError: a class that the network does not have; an alpha that is not positive.
     """
     if not alpha > 0:
         raise ValueError(f"alpha must be positive, not {alpha}")
-    fisher = fisher_diagonal(model, retain, labels=labels, seed=seed)
+    fisher = fisher or fisher_diagonal(model, retain, labels=labels, seed=seed)
     model = copy.deepcopy(model).eval()
     last_name, last = weight_layers(model)[-1]
     rows = rows_of(forget_classes, len(last.weight), device_of(model))

@@ -77,7 +77,7 @@ def uniform_target(
     model = copy.deepcopy(model)
     adam = torch.optim.Adam(model.parameters(), lr)
     if optimizer_state is not None:
-        adam.load_state_dict(optimizer_state)
+        adam.load_state_dict(copy.deepcopy(optimizer_state))  # Adam would go on in its tensors
     return minimise(
         model,
         forget if retain is None else Paired(retain, forget),
@@ -93,13 +93,13 @@ def uniform_target(
 
 def kl_to_uniform(logits: Tensor) -> Tensor:
     """KL(u || p) = -log K - mean_k log p_k; mean over the batch, sum over members."""
-    log_p = logits.log_softmax(-1)
+    log_p = logits.float().log_softmax(-1)  # bfloat16 cannot tell log K from its neighbours
     return (-log_p.mean(-1) - math.log(logits.shape[-1])).mean(-1).sum()
 
 
 def mse_to_uniform(logits: Tensor) -> Tensor:
     """Mean over classes of (logit - 1/K)^2; mean over the batch, sum over members."""
-    return (logits - 1 / logits.shape[-1]).square().mean(-1).mean(-1).sum()
+    return (logits.float() - 1 / logits.shape[-1]).square().mean(-1).mean(-1).sum()
 
 
 LOSSES = {"kl": kl_to_uniform, "mse": mse_to_uniform}

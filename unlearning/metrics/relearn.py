@@ -46,7 +46,7 @@ def relearn_time(
         0 if the target is met at once; infinity if not within ``max_steps``.
     """
     model = copy.deepcopy(model)
-    relearn, steps, reached = sized(relearn), 0, False
+    relearn, forget, steps, reached = sized(relearn), sized(forget), 0, False
 
     def there() -> bool:
         return accuracy(*predict(model, forget)) >= target
@@ -54,7 +54,7 @@ def relearn_time(
     def stop(_: float) -> bool:
         nonlocal steps, reached
         steps += 1
-        reached = steps % check_every == 0 and there()
+        reached = (steps % check_every == 0 or steps >= max_steps) and there()
         return reached or steps >= max_steps
 
     if there():

@@ -1,0 +1,271 @@
+"""Execute the notebooks and save them clean.
+
+examples, from anywhere:
+  python notebooks/run.py                         every notebook, in order, in place
+  python notebooks/run.py 01 05_uniform_target    those whose names start so
+  python notebooks/run.py 05 -p SEEDS "[0, 1]" -p DATASET fashion_mnist --output out
+                                                  other parameters, saved elsewhere
+  python notebooks/run.py --smoke                 the small configuration, nothing kept
+  python notebooks/run.py --address OWNER/NAME    write the repo's public address everywhere
+
+A saved notebook appears only when all its cells ran; where one fails, what was saved before stays.
+With --output the results go to FOLDER/results, so that the saved ones stay too. The small
+configuration of a notebook is the entry "smoke" of its metadata.
+"""
+
+import argparse
+import ast
+import logging
+import os
+import re
+import symtable
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+import papermill
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
+from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+from traitlets import default
+
+HERE = Path(__file__).resolve().parent
+INJECTED = "injected-parameters"  # papermill's tag for the cell of overrides
+KERNEL = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+WORDS = {"true": True, "false": False, "null": None}
+ADDRESS = re.compile(r"[a-z\d][a-z\d-]{0,38}/(?!\.{1,2}$)[\w.-]{1,100}(?<!\.git)", re.A | re.I)
+
+
+class Refused(Exception):
+    """Say in one sentence why a request cannot be carried out; nothing has run yet."""
+
+
+class Failed(Exception):
+    """Say which notebook failed, in which cell and why; its saved file is as it was."""
+
+
+class OwnKernel(AsyncKernelManager):
+    """Start kernels with the interpreter that runs this script, whatever kernels are installed."""
+
+    @default("kernel_spec_manager")
+    def _kernel_spec_manager_default(self) -> KernelSpecManager:
+        return KernelSpecManager(kernel_dirs=[])
+
+
+def find(names: list[str], folder: Path = HERE) -> list[Path]:
+    """Return the notebooks whose file names start with one of ``names``; all of them for none."""
+    notebooks = sorted(folder.glob("[0-9]*.ipynb"))
+    stems = [Path(name).name.removesuffix(".ipynb") for name in names]
+    for name, stem in zip(names, stems, strict=True):
+        if not stem or not any(path.stem.startswith(stem) for path in notebooks):
+            known = ", ".join(path.stem for path in notebooks) or "none"
+            raise Refused(f"No notebook is called {name!r}; there are: {known}.")
+    return [path for path in notebooks if not stems or path.stem.startswith(tuple(stems))]
+
+
+def read(path: Path) -> NotebookNode:
+    """Read a notebook, without the overrides of an earlier run."""
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except nbformat.reader.NotJSONError as error:
+        raise Refused(f"{path.name} is not a notebook: it is not JSON.") from error
+    notebook.cells = [cell for cell in notebook.cells if not tagged(cell, INJECTED)]
+    return notebook
+
+
+def tagged(cell: NotebookNode, tag: str) -> bool:
+    return tag in cell.metadata.get("tags", [])
+
+
+def value(text: str) -> object:
+    """Read a value written as in Python or YAML; a plain word is text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        if re.match(r"[\[({\"']", text):
+            raise Refused(f"{text} is not a value that Python can read.") from None
+        return WORDS.get(text, text)
+
+
+def parameters(notebook: NotebookNode) -> list[str]:
+    """Return the names that the cell tagged ``parameters`` assigns, in their order."""
+    source = next((cell.source for cell in notebook.cells if tagged(cell, "parameters")), "")
+    symbols = symtable.symtable(source, "parameters", "exec").get_symbols()
+    return [symbol.get_name() for symbol in symbols if symbol.is_assigned()]
+
+
+def overrides(path: Path, notebook: NotebookNode, given: dict, *, smoke: bool) -> dict:
+    """Return what to override in a notebook; every name must be one of its parameters."""
+    if smoke and "smoke" not in notebook.metadata:
+        raise Refused(f'{path.name} has no small configuration: no "smoke" in its metadata.')
+    chosen = {**(notebook.metadata["smoke"] if smoke else {}), **given}
+    known = parameters(notebook)
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        has = ", ".join(known) or "none"
+        raise Refused(f"{path.name} has no parameter {', '.join(unknown)}; it has: {has}.")
+    return chosen
+
+
+def inject(notebook: NotebookNode, chosen: dict) -> None:
+    """Put the overrides in a cell of their own, right after the cell tagged ``parameters``."""
+    if not chosen:
+        return
+    lines = ["# Overrides", *(f"{name} = {new!r}" for name, new in chosen.items())]
+    cell = nbformat.v4.new_code_cell("\n".join(lines), id=INJECTED, metadata={"tags": [INJECTED]})
+    place = next(i for i, cell in enumerate(notebook.cells) if tagged(cell, "parameters"))
+    notebook.cells.insert(place + 1, cell)
+
+
+def execute(path: Path, notebook: NotebookNode) -> NotebookNode:
+    """Return the notebook, run from top to bottom in its own folder."""
+    try:
+        return papermill.execute_notebook(
+            notebook,
+            None,
+            kernel_name="python3",
+            kernel_manager_class=OwnKernel,
+            extra_arguments=["--log-level=ERROR"],
+            cwd=path.parent,
+            progress_bar={"desc": path.stem, "leave": False, "disable": None},
+            coalesce_streams=True,
+            record_timing=False,
+        )
+    except PapermillExecutionError as error:
+        raise Failed(f"{path.name} failed in cell [{error.exec_count}].\n{short(error)}") from None
+    except DeadKernelError:
+        raise Failed(f"{path.name} failed: its kernel died, perhaps for want of memory.") from None
+
+
+def short(error: PapermillExecutionError) -> str:
+    """Return the line of each frame that led to an error, and the error."""
+    lines = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)).splitlines()
+    frames = [line for line in lines if re.match(r"-+> ?\d|(File|Cell) ", line)]
+    return "\n".join([*(f"  {line}" for line in frames), f"  {error.ename}: {error.evalue}"])
+
+
+def clean(notebook: NotebookNode) -> NotebookNode:
+    """Drop all that differs from run to run or that only a tool reads: times, empty streams."""
+    smoke = {key: notebook.metadata[key] for key in ["smoke"] if key in notebook.metadata}
+    notebook.metadata = nbformat.from_dict({**KERNEL, **smoke})
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags")
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not blank(output)]
+    return notebook
+
+
+def blank(output: NotebookNode) -> bool:
+    """Return whether an output is only what a progress bar left when it disappeared."""
+    return output.output_type == "stream" and not output.text.strip()
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file whole: write beside it, then rename."""
+    beside = path.with_suffix(".tmp")
+    beside.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(beside, path)
+
+
+def run(paths: list[Path], given: dict, *, smoke: bool, target: Path | None) -> None:
+    """Execute notebooks in order and save each, in place or into ``target``."""
+    notebooks = {path: read(path) for path in paths}
+    for path, notebook in notebooks.items():
+        inject(notebook, overrides(path, notebook, given, smoke=smoke))
+    for path, notebook in notebooks.items():
+        start = time.perf_counter()
+        done = clean(execute(path, notebook))
+        write((target or path.parent) / path.name, nbformat.writes(done) + "\n")
+        print(f"{path.stem}: {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def output_folder(name: str, folder: Path) -> Path:
+    """Return the folder to save in, made if need be; results go beneath it as well."""
+    target = Path(name).resolve()
+    if target == folder:
+        raise Refused(f"--output must not be {folder.name}/ itself; leave it out to run in place.")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"--output cannot be {name}: {error.strerror}.") from error
+    os.environ["UNLEARNING_RESULTS"] = str(target / "results")
+    return target
+
+
+def current_address(root: Path) -> str:
+    """Return OWNER/NAME as pyproject.toml has it, the one place that holds it."""
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    return re.search(r'^repository = "https://github\.com/([^"]+)"', text, re.M)[1]
+
+
+def stamp(address: str, root: Path) -> None:
+    """Write a new public address in place of the current one: badges, set-up cells, README."""
+    if not ADDRESS.fullmatch(address):
+        raise Refused(f"--address takes OWNER/NAME, as in ada/unlearning; got {address!r}.")
+    old = re.escape(current_address(root))
+    place = re.compile(
+        rf'(github(?:usercontent)?(?:\.com)?[/:]|REPOSITORY = \\?"){old}(?![\w-]|\.(?!git\b)\w)'
+    )
+    # pyproject.toml comes last: stopped half-way, the same command can be given again.
+    for path in [*find([], root / "notebooks"), root / "README.md", root / "pyproject.toml"]:
+        text = path.read_text(encoding="utf-8")
+        text, places = place.subn(rf"\g<1>{address}", text)
+        write(path, text)
+        print(f"{path.relative_to(root)}: {places} replaced")
+
+
+def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    summary, _, examples = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="run.py",
+        description=summary,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NOTEBOOK", help="start of a name; default: all")
+    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
+    add("-p", dest="given", help="override a parameter of each of them; repeatable", **pair)
+    add("--smoke", action="store_true", help="run the small configuration")
+    add("--output", metavar="FOLDER", help="save there, notebooks and results; default: in place")
+    add("--address", metavar="OWNER/NAME", help="only write this address into the files")
+    return parser.parse_intermixed_args(arguments)
+
+
+def main(arguments: list[str] | None = None, folder: Path = HERE) -> int:
+    """Do what the command line asks; return the exit code."""
+    options = read_arguments(arguments)
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning
+    try:
+        if options.address:
+            stamp(options.address, folder.parent)
+            return 0
+        given = {name: value(text) for name, text in options.given}
+        paths = find(options.names, folder)
+        with tempfile.TemporaryDirectory() as temporary:
+            name = options.output or (temporary if options.smoke else None)
+            target = output_folder(name, folder) if name else None
+            run(paths, given, smoke=options.smoke, target=target)
+        return 0
+    except Refused as refusal:
+        print(f"run.py: {refusal}", file=sys.stderr)
+        return 2
+    except Failed as failure:
+        print(f"run.py: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("run.py: stopped; the notebook that was running is as it was.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

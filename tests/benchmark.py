@@ -1,0 +1,150 @@
+"""Time the package against the same work written the usual way; run it, nothing asserts its times.
+
+  OMP_NUM_THREADS=1 python tests/benchmark.py            all three, about four minutes
+  OMP_NUM_THREADS=1 python tests/benchmark.py training   one of training, fisher, crop
+
+Ratios are of runs in turn, in one process, and the medians are quoted: times of a busy machine are
+not comparable, ratios nearly are.
+"""
+
+import statistics
+import struct
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from unlearning import accuracy, build, fisher_diagonal, load, predict, train
+from unlearning.data import flip_and_crop
+
+EPOCHS, BATCH_SIZE, LR = 5, 64, 1e-3  # of notebook 05
+
+
+def seconds(call: Callable) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def in_turn(ours: Callable, usual: Callable, runs: int) -> None:
+    """Print the median seconds of both and the median of their ratios."""
+    pairs = [(seconds(ours), seconds(usual)) for _ in range(runs)]
+    mine, theirs = (statistics.median(times) for times in zip(*pairs, strict=True))
+    ratio = statistics.median(usual / ours for ours, usual in pairs)
+    print(f"  here {mine:.3f} s, the usual way {theirs:.3f} s: {ratio:.1f} times the speed")
+
+
+def training() -> None:
+    """Notebook 05's training against torchvision's MNIST, ToTensor, Normalize and a DataLoader."""
+    from torchvision import datasets, transforms
+
+    images, test = load("mnist")
+    scores = {}
+
+    def ours() -> None:
+        torch.manual_seed(0)
+        model, batches = build("mlp"), images.batches(BATCH_SIZE, shuffle=True, seed=0)
+        train(model, batches, epochs=EPOCHS, lr=LR, optimizer="adam", schedule="constant")
+        scores["here"] = accuracy(*predict(model, test.batches(1000)))
+
+    def usual() -> None:
+        torch.manual_seed(0)
+        model, loss = build("mlp"), torch.nn.CrossEntropyLoss()
+        adam = torch.optim.Adam(model.parameters(), lr=LR)
+        for _ in range(EPOCHS):
+            for pixels, labels in DataLoader(dataset, BATCH_SIZE, shuffle=True):
+                adam.zero_grad()
+                loss(model(pixels), labels).backward()
+                adam.step()
+        scores["the usual way"] = accuracy(*predict(model.eval(), test.batches(1000)))
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_idx(Path(folder) / "MNIST" / "raw", images.images[:, 0], images.labels)
+        normalise = transforms.Normalize(images.mean, images.std)
+        steps = transforms.Compose([transforms.ToTensor(), normalise])
+        dataset = datasets.MNIST(folder, train=True, transform=steps)
+        print(f"training: {EPOCHS} epochs of the MLP on 60,000 images, batch {BATCH_SIZE}")
+        in_turn(ours, usual, runs=3)
+    print("  test accuracy: " + ", ".join(f"{score:.2%} {who}" for who, score in scores.items()))
+
+
+def write_idx(folder: Path, images: torch.Tensor, labels: torch.Tensor) -> None:
+    """The files that torchvision's MNIST reads."""
+    folder.mkdir(parents=True)
+    for name in ("train", "t10k"):
+        head = struct.pack(">IIII", 0x803, *images.shape)
+        pixels = images.numpy().astype(np.uint8)
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
+        head = struct.pack(">II", 0x801, len(labels))
+        numbers = labels.numpy().astype(np.uint8)
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(head + numbers.tobytes())
+
+
+def fisher() -> None:
+    """The exact Fisher of an MLP on 5,000 images against a loop over images and classes."""
+    images, _ = load("mnist", train_size=5_000)
+    torch.manual_seed(0)
+    model = build("mlp")
+    train(model, images.batches(64, shuffle=True, seed=0), epochs=5, lr=LR, optimizer="adam")
+    found = {}
+
+    def ours() -> None:
+        found["here"] = fisher_diagonal(model, images.batches(500))
+
+    def usual() -> None:
+        total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+        for pixels, _ in images.batches(1):
+            log_p = F.log_softmax(model(pixels), dim=1)[0]
+            for label, p in enumerate(log_p.detach().exp()):
+                gradients = torch.autograd.grad(
+                    log_p[label], list(model.parameters()), retain_graph=True
+                )
+                for name, gradient in zip(total, gradients, strict=True):
+                    total[name] += p * gradient.square() / len(images)
+        found["usual"] = total
+
+    print("fisher: exact diagonal of the MLP on 5,000 images, all classes")
+    in_turn(ours, usual, runs=3)
+    far = max(
+        float((found["here"][name] - value).norm() / value.norm())
+        for name, value in found["usual"].items()
+    )
+    print(f"  largest relative difference of a parameter's diagonal: {far:.1e}")
+
+
+def crop() -> None:
+    """Whole-batch crops against advanced indexing, 512 colour images of 32 x 32."""
+    images = torch.randint(0, 256, (512, 3, 32, 32), dtype=torch.uint8)
+
+    def ours() -> None:
+        for _ in range(20):
+            flip_and_crop(images, torch.Generator().manual_seed(0), mirror=False)
+
+    def usual() -> None:
+        for _ in range(20):
+            padded = F.pad(images, (4,) * 4)
+            down, right = torch.randint(9, (2, 512, 1))
+            rows, columns = down + torch.arange(32), right + torch.arange(32)
+            batch, channels = torch.arange(512), torch.arange(3)
+            padded[
+                batch[:, None, None, None],
+                channels[None, :, None, None],
+                rows[:, None, :, None],
+                columns[:, None, None, :],
+            ]
+
+    print("crop: 20 batches of 512 x 3 x 32 x 32, each image at its own place")
+    in_turn(ours, usual, runs=5)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ["training", "fisher", "crop"]:
+        {"training": training, "fisher": fisher, "crop": crop}[name]()
