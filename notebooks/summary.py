@@ -20,7 +20,7 @@ from unlearning.report import readable, table
 SMALL = "mnist-cnn"  # 5,000 images of MNIST, CNN: notebooks 01 to 04
 METHODS = {  # notebook -> {name of a row there: name in the README}
     "01_fine_tuning": {"original": "original", "tuned": "fine-tuning", "EU-2": "EU-2"},
-    "02_negative_gradient": {"stopped": "negative gradient", "NegGrad+": "NegGrad+"},
+    "02_negative_gradient": {"tuned": "negative gradient", "NegGrad+": "NegGrad+"},
     "03_selective_forgetting": {"tuned": "selective forgetting"},
     "04_random_mask": {"tuned": "random mask", "retrained": "retrained"},
 }

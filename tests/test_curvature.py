@@ -1,6 +1,8 @@
 """The Fisher diagonal against a batch-of-one double loop, and against values known by hand."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -406,6 +408,37 @@ def test_a_shuffling_loader_gives_one_result_and_the_global_generator_is_left_al
         results.append(fisher_diagonal(model, shuffled, labels=labels))
         assert torch.equal(torch.get_rng_state(), state)
     assert_same(*results, rtol=0)
+
+
+class Marker:
+    """An object that lives as long as the graph that it was put in."""
+
+
+MARKERS = weakref.WeakSet()
+
+
+class Marked(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.marker = Marker()
+        MARKERS.add(ctx.marker)
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+def test_no_batch_leaves_its_graph_in_memory(images):
+    class Marking(nn.Module):
+        def forward(self, x):
+            return Marked.apply(x)
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), Marking(), nn.ReLU(), nn.Linear(8, 4))
+    assert curvature.in_closed_form(model.requires_grad_(False), images[:1])
+    fisher_diagonal(model, batches(images, 1))
+    gc.collect()
+    assert len(MARKERS) == 0
 
 
 def test_a_generator_is_read_once(images):

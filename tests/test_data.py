@@ -401,16 +401,28 @@ def save_arrays(path, images, **changes):
     np.savez_compressed(path, **{k: v for k, v in arrays.items() if v is not None})
 
 
-@pytest.mark.parametrize("shape", [(20, 6, 6), (20, 6, 6, 3), (20, 6, 6, 1)])
-def test_grey_and_colour_layouts_become_channels_first(tmp_path, shape):
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("fashion_mnist", (20, 6, 6)),
+        ("fashion_mnist", (20, 6, 6, 1)),
+        ("cifar10", (20, 6, 6, 3)),
+    ],
+)
+def test_grey_and_colour_layouts_become_channels_first(tmp_path, name, shape):
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    save_arrays(tmp_path / "cifar10.npz", images)
-    train, test = load("cifar10", root=tmp_path)
+    save_arrays(tmp_path / f"{name}.npz", images)
+    train, test = load(name, root=tmp_path)
     by_hand = images[:, None] if len(shape) == 3 else np.moveaxis(images, -1, 1)
     assert np.array_equal(train.images.numpy(), by_hand)
     assert np.array_equal(test.images.numpy(), by_hand[:2])
     assert train.labels.tolist() == [label % 10 for label in range(20)]
-    assert (train.mean, train.mirror) == ((0.4914, 0.4822, 0.4465), True)
+    assert len(train.mean) == train.in_channels
+
+
+def test_means_are_given_once_or_for_each_channel(tiny):
+    with pytest.raises(ValueError, match="once or for each of 1 channels, not 3 and 1 times"):
+        Images(tiny.images, tiny.labels, mean=(0.1, 0.2, 0.3), std=(0.5,))
 
 
 def write_text(path):

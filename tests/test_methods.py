@@ -390,6 +390,8 @@ def test_a_normalisation_goes_with_the_layer_before_it():
     model = build("cnn", 4, 1, 8)
     wanted = [model[6], model[7], model[11]]  # convolution, its BatchNorm, linear
     assert modules_of_last_layers(model, 2) == wanted
+    model[7] = nn.BatchNorm2d(64, affine=False)  # no weights, but statistics to forget
+    assert modules_of_last_layers(model, 2) == [model[6], model[7], model[11]]
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet20"])

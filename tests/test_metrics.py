@@ -41,7 +41,7 @@ LOGITS = np.array(
         [0.0, 1.0, 0.0, 0.0],
         [0.0, 9.0, 1.0, 0.0],
         [0.0, 0.1, 0.0, 0.0],
-        [5.0, 0.0, 0.0, 1.0],
+        [1.0, 0.0, 0.0, 5.0],
     ]
 )
 LABELS = np.array([0, 0, 1, 1, 1, 2])
@@ -64,7 +64,7 @@ def test_accuracy_is_the_fraction_whose_largest_logit_is_at_the_label():
 
 
 def test_confusion_matrix_has_true_classes_in_rows():
-    wanted = [[1, 0, 1, 0], [0, 3, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    wanted = [[1, 0, 1, 0], [0, 3, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
     for logits, labels in both_kinds(LOGITS, LABELS):
         assert confusion_matrix(logits, labels).tolist() == wanted
 

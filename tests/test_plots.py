@@ -105,9 +105,11 @@ def test_the_figure_is_saved_where_told_and_the_same_bytes_each_time(name, tiny,
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_style_does_not_leak_into_the_readers_own_figures(name, tiny):
-    before = dict(plt.rcParams)
-    FIGURES[name](tiny)
-    assert dict(plt.rcParams) == before
+    with plt.rc_context():
+        plt.rcdefaults()
+        before = dict(plt.rcParams)
+        FIGURES[name](tiny)
+        assert dict(plt.rcParams) == before
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 
 from .data import Batches
 from .models import device_of, seeded
-from .training import in_epochs, on_device
+from .training import in_epochs, on_device, threads_for
 
 CHUNK_FLOATS = 2**26  # per-example gradients held at once: 256 MB
 
@@ -34,7 +34,8 @@ def fisher_diagonal(
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
-        batches: batches of (images, labels).
+        batches: batches of (images, labels). Every layer's input patches are kept for a batch: 9 MB
+            an image of 28 x 28 for ResNet-20, so take small ones for deep networks.
         labels: "exact" sums over all K classes weighted by p(y|x); "sampled" draws one class from
             p(y|x) an example: unbiased, K times cheaper, noisier.
         seed: of the sampled classes, and of the order of a DataLoader without its own generator.
@@ -54,8 +55,11 @@ def fisher_diagonal(
     generator = torch.Generator().manual_seed(seed)
     total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     count, add = 0, None
-    with seeded(seed, device):  # batches that shuffle come in the same order every time
-        for batch in in_epochs(batches, 1):
+    with (
+        threads_for(model),
+        seeded(seed, device),
+    ):  # batches that shuffle come in the same order every time
+        for batch in in_epochs(batches, [0]):
             images = on_device(batch, device, channels_last=False)[0]
             add = add or (add_closed_form if in_closed_form(model, images[:1]) else add_by_func)
             add(model, images, total, lambda log_p: class_weights(log_p, labels, generator))

@@ -36,6 +36,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
     "grid.color": "#e3e3e3",
     "legend.frameon": False,
     "lines.linewidth": 1.6,

@@ -23,6 +23,7 @@ from .metrics import (
     tug_of_war,
     zero_retrain_forgetting,
 )
+from .metrics.membership import FEWEST_ATTACKED
 from .models import reinitialise
 from .splitting import Split
 from .training import Timed, predict
@@ -66,7 +67,7 @@ def evaluate(
       forgotten, ``test_forget_accuracy`` on those of forgotten classes.
     - ``membership_attack``, ``confidence_attack``: against test images; when classes are forgotten,
       against those of the forgotten classes for the first, since other classes differ by more than
-      membership.
+      membership. The first is NaN where fewer than ten images are to be told apart.
     - ``zrf``: against an untrained network of the same shape, on the forget set.
     - with ``retrained``: ``js_to_retrained`` and ``activation_distance`` on the forget set,
       ``tug_of_war`` and ``average_gap``.
@@ -92,9 +93,9 @@ def evaluate(
         like_forget = predict(model, same_kind.batches(1000))
         numbers["test_forget_accuracy"] = accuracy(*like_forget)
     losses = {part: cross_entropies(*read[part]) for part in parts}
-    numbers["membership_attack"] = membership_attack(
-        losses["forget"], cross_entropies(*like_forget), seed=seed
-    )
+    sides = losses["forget"], cross_entropies(*like_forget)
+    attackable = min(len(side) for side in sides) >= FEWEST_ATTACKED
+    numbers["membership_attack"] = membership_attack(*sides, seed=seed) if attackable else np.nan
     generator = np.random.default_rng(seed)
     sides = [generator.permutation(np.exp(-losses[part]))[:attacked] for part in ("retain", "test")]
     confidence = np.exp(-losses["forget"])

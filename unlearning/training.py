@@ -170,7 +170,7 @@ def minimise(
     watch, parameters = LossWatch(every=1 if stop else 50), list(model.parameters())
     bar = tqdm(total=steps, desc=title, leave=False, disable=None, mininterval=0.5)
     with seeded(seed, device), training_mode(model), threads_for(model), bar:
-        for batch in in_epochs(batches, epochs):
+        for batch in in_epochs(batches, range(epochs)):
             with precision():
                 value = loss(model, *on_device(batch, device, convolves))
             for parameter in parameters:  # a third of the time of zero_grad()
@@ -299,9 +299,9 @@ def sized(batches: Iterable) -> Iterable:
     return batches
 
 
-def in_epochs(batches: Iterable, epochs: int) -> Iterator:
+def in_epochs(batches: Iterable, epochs: Iterable[int]) -> Iterator:
     """The batches, over and over; ``set_epoch`` makes each epoch's order its own and repeatable."""
-    for epoch in range(epochs):
+    for epoch in epochs:
         if hasattr(batches, "set_epoch"):
             batches.set_epoch(epoch)
         yield from batches

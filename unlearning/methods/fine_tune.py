@@ -54,9 +54,9 @@ def fine_tune(
     trained = modules_of_last_layers(model, last_layers)
     if last_layers is not None:
         model.requires_grad_(False)
-    for module in trained:
-        for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(True)
+        for module in trained:
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(True)
     if reinitialised:
         reinitialise(nn.ModuleList(trained), seed=seed)
     minimise(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batches
-from ..training import cross_entropy, minimise, sized
+from ..training import cross_entropy, in_epochs, minimise, sized
 
 
 def negative_gradient(
@@ -129,13 +130,18 @@ def negative_gradient_plus(
 
 
 class Paired:
-    """Each batch of ``first`` beside one of ``second``, which comes round as often as needed."""
+    """Each batch of ``first`` beside one of ``second``, which comes round as often as needed.
+
+    An epoch is a pass over ``first``; ``second`` goes on from epoch to epoch where it was.
+    """
 
     def __init__(self, first: Batches, second: Batches):
         self.first, self.second = sized(first), sized(second)
+        self.others = self._endless()
 
     def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        if epoch == 0:
+            self.others = self._endless()
         if hasattr(self.first, "set_epoch"):
             self.first.set_epoch(epoch)
 
@@ -143,13 +149,8 @@ class Paired:
         return len(self.first)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        others = self._endless()
         for images, labels in self.first:
-            yield (images, labels, *next(others))
+            yield (images, labels, *next(self.others))
 
     def _endless(self) -> Iterator[tuple[Tensor, Tensor]]:
-        rounds = math.ceil(len(self.first) / len(self.second))
-        for number in range(rounds):
-            if hasattr(self.second, "set_epoch"):
-                self.second.set_epoch(self.epoch * rounds + number)
-            yield from self.second
+        return in_epochs(self.second, itertools.count())

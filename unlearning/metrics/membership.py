@@ -10,6 +10,8 @@ from threadpoolctl import threadpool_limits
 
 from .arrays import Array, as_numpy
 
+FEWEST_ATTACKED = 10  # examples a side: a tenth of them is held out
+
 
 def membership_attack(
     forget_losses: Array, test_losses: Array, *, splits: int = 10, seed: int = 0
@@ -31,7 +33,9 @@ def membership_attack(
     Raises:
         ValueError: fewer than ten examples on a side, or values that are not finite.
     """
-    forget, test = one_dimensional(forget_losses, 10), one_dimensional(test_losses, 10)
+    forget, test = (
+        one_dimensional(losses, FEWEST_ATTACKED) for losses in (forget_losses, test_losses)
+    )
     count, generator = min(len(forget), len(test)), np.random.default_rng(seed)
     forget = generator.choice(forget, count, replace=False)
     test = generator.choice(test, count, replace=False)
