@@ -100,7 +100,7 @@ def fisher() -> None:
         found["here"] = fisher_diagonal(model, images.batches(500))
 
     def usual() -> None:
-        total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+        total = {name: torch.zeros_like(p).double() for name, p in model.named_parameters()}
         for pixels, _ in images.batches(1):
             log_p = F.log_softmax(model(pixels), dim=1)[0]
             for label, p in enumerate(log_p.detach().exp()):

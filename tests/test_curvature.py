@@ -153,6 +153,7 @@ def hooked():
 
 
 IN_CLOSED_FORM = {
+    "no gradient reaches the image": lambda: Binarised(head=nn.Linear(64, 4)),
     "conv bias, stride, dilation, padding": lambda: nn.Sequential(
         nn.Conv2d(1, 3, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2)),
         nn.ReLU(inplace=True),
@@ -208,7 +209,6 @@ AROUND_IT = {
     ),
     "linear layer on sequences": lambda: OnSequences(layer=nn.Linear(8, 6), head=nn.Linear(6, 4)),
     "layer called by keyword": lambda: ByKeyword(head=nn.Linear(64, 4)),
-    "no gradient reaches the image": lambda: Binarised(head=nn.Linear(64, 4)),
     "pruned layer": pruned,
     "hooks that change an output": hooked,
 }

@@ -85,47 +85,67 @@ def class_weights(log_p: Tensor, labels: str, generator: torch.Generator) -> Ten
 # Closed forms
 
 
-def linear_squares(layer: nn.Linear, a: Tensor) -> Callable[[Tensor], Iterator[Tensor]]:
-    """Output gradients g (B, out), scaled by the root of their weight -> sums of squares."""
-    squared = a.square()
+class LinearSquares:
+    """A linear layer: F = sum_y (g_y^2)^T a^2, so the classes' g_y^2 are summed before the product.
 
-    def squares(g: Tensor) -> Iterator[Tensor]:
-        yield g.square().T @ squared
+    Args:
+        layer: the layer.
+        a: its input, (B, in).
+    """
+
+    def __init__(self, layer: nn.Linear, a: Tensor):
+        self.layer, self.a = layer, a
+        self.g_squared = a.new_zeros(len(a), layer.out_features)
+
+    def add(self, g: Tensor) -> None:
+        """Take the gradient at the output for one class, (B, out), scaled by the root of p."""
+        self.g_squared += g.square()
+
+    def sums(self) -> Iterator[Tensor]:
+        """Sums over examples and classes: of the weight and, if there is one, of the bias."""
+        yield self.g_squared.T @ self.a.square()
+        if self.layer.bias is not None:
+            yield self.g_squared.sum(0)
+
+
+class ConvolutionSquares:
+    """A convolution: an example's gradient is g (B, out, H', W') times the patches of its input,
+    summed over places before it is squared."""
+
+    def __init__(self, layer: nn.Conv2d, a: Tensor):
+        patches = F.unfold(a, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        self.patches = patches.transpose(1, 2).contiguous()  # (B, H'W', in k k)
+        self.weight, self.bias = torch.zeros_like(layer.weight), None
         if layer.bias is not None:
-            yield g.square().sum(0)
+            self.bias = torch.zeros_like(layer.bias)
 
-    return squares
+    def add(self, g: Tensor) -> None:
+        chunk = max(1, CHUNK_FLOATS // self.weight.numel())
+        for some_g, some in zip(g.flatten(2).split(chunk), self.patches.split(chunk), strict=True):
+            self.weight += (some_g @ some).square().sum(0).view_as(self.weight)
+        if self.bias is not None:
+            self.bias += g.sum((2, 3)).square().sum(0)
 
-
-def convolution_squares(layer: nn.Conv2d, a: Tensor) -> Callable[[Tensor], Iterator[Tensor]]:
-    """g (B, out, H', W'): an example's gradient is g times the patches of a, summed over places."""
-    patches = F.unfold(a, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-    patches = patches.transpose(1, 2).contiguous()  # (B, H'W', in k k)
-    chunk = max(1, CHUNK_FLOATS // layer.weight.numel())
-
-    def squares(g: Tensor) -> Iterator[Tensor]:
-        total = torch.zeros_like(layer.weight)
-        for some_g, some in zip(g.flatten(2).split(chunk), patches.split(chunk), strict=True):
-            total += (some_g @ some).square().sum(0).view_as(total)
-        yield total
-        if layer.bias is not None:
-            yield g.sum((2, 3)).square().sum(0)
-
-    return squares
+    def sums(self) -> Iterator[Tensor]:
+        yield self.weight
+        if self.bias is not None:
+            yield self.bias
 
 
-def batchnorm_squares(
-    layer: nn.modules.batchnorm._BatchNorm, a: Tensor
-) -> Callable[[Tensor], Iterator[Tensor]]:
-    """g (B, C, ...): in eval mode an affine map of each channel."""
-    normalised = F.batch_norm(a, layer.running_mean, layer.running_var, eps=layer.eps)
+class BatchNormSquares:
+    """BatchNorm in eval mode, an affine map of each channel; g is (B, C, ...)."""
 
-    def squares(g: Tensor) -> Iterator[Tensor]:
+    def __init__(self, layer: nn.modules.batchnorm._BatchNorm, a: Tensor):
+        self.normalised = F.batch_norm(a, layer.running_mean, layer.running_var, eps=layer.eps)
+        self.both = [torch.zeros_like(layer.weight), torch.zeros_like(layer.bias)]
+
+    def add(self, g: Tensor) -> None:
         places = tuple(range(2, g.ndim))  # none after a linear layer, and sum(()) sums all
-        for each in (g * normalised, g):
-            yield (each.sum(places) if places else each).square().sum(0)
+        for total, each in zip(self.both, (g * self.normalised, g), strict=True):
+            total += (each.sum(places) if places else each).square().sum(0)
 
-    return squares
+    def sums(self) -> Iterator[Tensor]:
+        yield from self.both
 
 
 def closed_form(layer: nn.Module) -> Callable | None:
@@ -133,11 +153,11 @@ def closed_form(layer: nn.Module) -> Callable | None:
     if not {name for name, _ in layer.named_parameters(recurse=False)} <= {"weight", "bias"}:
         return None
     if type(layer) is nn.Linear:
-        return linear_squares
+        return LinearSquares
     if type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros":
-        return convolution_squares if not isinstance(layer.padding, str) else None
+        return ConvolutionSquares if not isinstance(layer.padding, str) else None
     is_norm = type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d) and layer.track_running_stats
-    return batchnorm_squares if is_norm and layer.affine else None
+    return BatchNormSquares if is_norm and layer.affine else None
 
 
 def parametrised(model: nn.Module) -> dict[str, nn.Module]:
@@ -146,29 +166,34 @@ def parametrised(model: nn.Module) -> dict[str, nn.Module]:
 
 
 class Recorder:
-    """Runs the network once and keeps, of every layer, what its closed form needs."""
+    """Runs the network once and keeps, of every layer, what its closed form needs.
+
+    Parameters and images need no gradient: the graph starts at the outputs of the first layers.
+    """
 
     def __init__(self, model: nn.Module, images: Tensor):
-        self.squares, self.gradients, self.calls = {}, {}, []
+        self.squares, self.calls, self.starts = {}, [], []
         self.layers = parametrised(model)
         hooks = [m.register_forward_hook(self.hook(n)) for n, m in self.layers.items()]
         try:
-            self.images = images.detach().requires_grad_()  # so that backward reaches every layer
-            self.logits = model(self.images)
+            self.logits = model(images)
         finally:
             for hook in hooks:
                 hook.remove()
 
     def hook(self, name: str) -> Callable:
-        gradients = self.gradients  # a hook that held self would hold the graph, which holds it
-
-        def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            fits = len(inputs) == 1 and output.requires_grad
-            self.calls.append((name, inputs[0].ndim if fits else None))
-            if fits:
-                self.squares[name] = closed_form(layer)(layer, inputs[0].detach())
-                # a ReLU in place may overwrite the output: the hook is bound to its value now
-                output.register_hook(lambda g: gradients.__setitem__(name, g.detach()))
+        def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            self.calls.append((name, inputs[0].ndim if len(inputs) == 1 else None))
+            if len(inputs) != 1:
+                return None
+            squares = self.squares[name] = closed_form(layer)(layer, inputs[0].detach())
+            if not output.requires_grad:
+                self.starts.append(output.detach().requires_grad_())
+                output = self.starts[-1].clone()
+            # A ReLU in place may overwrite the output: this hook is bound to its value now. It must
+            # not hold self, which holds the graph, which holds the hook.
+            output.register_hook(squares.add)
+            return output
 
         return record
 
@@ -225,12 +250,12 @@ def add_closed_form(
     targets = [scaled.sum()] if one_class_each else list(scaled.sum(0))
     for number, target in enumerate(targets):
         more = number < len(targets) - 1
-        torch.autograd.grad(target, record.images, retain_graph=more)  # fires the hooks
-        for name, g in record.gradients.items():  # of layers that the logits depend on
-            layer = record.layers[name]
-            names = [p for p in ("weight", "bias") if getattr(layer, p) is not None]
-            for parameter, value in zip(names, record.squares[name](g), strict=True):
-                total[f"{name}.{parameter}".lstrip(".")] += value
+        torch.autograd.grad(target, record.starts, retain_graph=more, allow_unused=True)
+    for name, squares in record.squares.items():
+        layer = record.layers[name]
+        names = [p for p in ("weight", "bias") if getattr(layer, p) is not None]
+        for parameter, value in zip(names, squares.sums(), strict=True):
+            total[f"{name}.{parameter}".lstrip(".")] += value
 
 
 # ------------------------------------------------------------------------------------------------

@@ -178,7 +178,8 @@ def minimise(
             value.backward()
             looked = watch.add(value.detach(), optimizer.param_groups[0]["lr"], batches)
             optimizer.step()
-            scheduler.step()
+            if scheduler:
+                scheduler.step()
             bar.update()
             if looked:
                 bar.set_postfix(loss=f"{watch.last:.4f}", refresh=False)
@@ -366,13 +367,13 @@ def make_optimizer(model, optimizer, lr, momentum, weight_decay) -> torch.optim.
     raise ValueError(f"there is no optimizer {optimizer!r}: choose sgd, adam or adamw")
 
 
-def make_schedule(optimizer, schedule, lr, final_lr, steps) -> lr_scheduler.LRScheduler:
+def make_schedule(optimizer, schedule, lr, final_lr, steps) -> lr_scheduler.LRScheduler | None:
     if schedule == "cosine":
         return lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=final_lr * lr)
     if schedule == "onecycle":
         return lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1, cycle_momentum=False)
     if schedule == "constant":
-        return lr_scheduler.ConstantLR(optimizer, factor=1.0)
+        return None
     raise ValueError(f"there is no schedule {schedule!r}: choose cosine, onecycle or constant")
 
 
