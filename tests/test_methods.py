@@ -18,6 +18,7 @@ from unlearning import (
     build,
     fine_tune,
     fisher_diagonal,
+    forget_classes,
     negative_gradient,
     negative_gradient_plus,
     predict,
@@ -28,7 +29,7 @@ from unlearning import (
 )
 from unlearning.methods.fine_tune import modules_of_last_layers
 from unlearning.methods.negative_gradient import Paired
-from unlearning.methods.uniform_target import kl_to_uniform, mse_to_uniform
+from unlearning.methods.uniform_target import kl_to, mse_to, uniform_without
 from unlearning.models import NORMALISATIONS, normalisation_layers
 from unlearning.training import cross_entropy
 
@@ -721,6 +722,42 @@ def test_the_repair_is_adam_with_a_cosine_to_a_tenth_and_no_mask(retain):
 
 # ------------------------------------------------------------------------------------------------
 # Uniform target
+
+
+def kl_to_uniform(logits):
+    return kl_to(logits, uniform_without((), logits))
+
+
+def mse_to_uniform(logits):
+    return mse_to(logits, uniform_without((), logits))
+
+
+def test_forgotten_classes_have_no_share_of_the_uniform_target():
+    logits = torch.zeros(2, 4)
+    torch.testing.assert_close(uniform_without([1, 3], logits), torch.tensor([0.5, 0.0, 0.5, 0.0]))
+    undecided = torch.tensor([[5.0, -60.0, 5.0, -60.0]])  # between 0 and 2
+    assert float(kl_to(undecided, uniform_without([1, 3], logits))) == pytest.approx(0, abs=1e-6)
+    assert float(kl_to(logits, uniform_without([1, 3], logits))) == pytest.approx(math.log(2))
+
+
+def test_a_forgotten_class_does_not_win_by_chance(tiny, loader):
+    split = forget_classes(tiny, 2)
+    kept, lost = (loader(part) for part in split)
+    torch.manual_seed(0)
+    model = train(build("mlp", 4, 1, 8), loader(tiny), epochs=10, lr=0.1)
+    assert accuracy(*predict(model, lost)) > 0.9
+    options = {"retain": kept, "forget_classes": split.forget_classes, "epochs": 30}
+    found = uniform_target(model, lost, **options)
+    logits, labels = predict(found, lost)
+    assert accuracy(logits, labels) == 0
+    assert float(logits.softmax(-1)[:, 2].max()) < 0.05
+    assert accuracy(*predict(found, kept)) > 0.9
+
+
+@pytest.mark.parametrize("classes", [[4], [-1], [0, 1, 2, 3]])
+def test_classes_left_out_of_the_uniform_target_must_be_some_of_the_networks(classes):
+    with pytest.raises(ValueError, match="must be some, not all, of the classes 0 to 3"):
+        uniform_without(classes, torch.zeros(1, 4))
 
 
 def test_kl_to_uniform_has_the_value_worked_out_by_hand():

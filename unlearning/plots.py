@@ -192,7 +192,7 @@ def per_class(
         values = np.stack(list(accuracies.values())) * 100
         size = (2.2 + 0.62 * len(classes), 1.3 + 0.36 * len(values))
         figure, axis = plt.subplots(figsize=size)
-        axis.imshow(values, cmap="Blues", vmin=0, vmax=130, aspect="auto")
+        axis.imshow(values, cmap="Blues", vmin=0, vmax=170, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=9)
         axis.set_yticks(range(len(values)), accuracies)

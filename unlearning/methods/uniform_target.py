@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ def uniform_target(
     *,
     retain: Batches | None = None,
     loss: str = "kl",
+    forget_classes: Sequence[int] = (),
     alpha: float = 0.5,
     epochs: int = 1,
     lr: float = 1e-3,
@@ -26,20 +27,24 @@ def uniform_target(
     optimizer_state: dict | None = None,
     seed: int = 0,
 ) -> nn.Module:
-    """Pull the predictions on the forget set towards the uniform distribution over the K classes.
+    """Pull the predictions on the forget set towards the uniform distribution over the classes.
 
-    Minimises, with u = 1/K for each class,
+    Minimises, with u_k = 1/K for each class,
 
         "kl":   E_forget[KL(u || softmax f(x))]
-        "mse":  E_forget[mean_k (f_k(x) - u)^2], on the logits, as first published
+        "mse":  E_forget[mean_k (f_k(x) - u_k)^2], on the logits, as first published
 
     and, when ``retain`` is given, (1 - alpha) of that plus alpha E_retain[CE(f(x), y)]. Without the
     retain term the network is taught the same answer to everything, and collapses. BatchNorm sees
     the two batches of a step together.
 
+    Where all probabilities are the same, the largest one is a matter of chance, and the forgotten
+    class may win. ``forget_classes`` have u_k = 0, the others share it: the network is then to be
+    undecided among the classes that it still knows, as one is that was retrained without them.
+
     Source: a public MNIST unlearning project (MSE on the logits, forget set alone, Adam carried on
-    from training); the KL form and the retain term are ours, after the "random labels"
-    of Golatkar et al. 2020, whose expectation it is.
+    from training); the KL form, the retain term and the classes left out are ours, after the
+    "random labels" of Golatkar et al. 2020, whose expectation it is.
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
@@ -47,6 +52,7 @@ def uniform_target(
         retain: the same, of what stays; an epoch is then a pass over it, with the forget set coming
             round as often as needed.
         loss: "kl" or "mse".
+        forget_classes: left out of the uniform distribution; none by default, as first published.
         alpha: weight of the retain term, between 0 and 1; not used without ``retain``.
         epochs: passes over ``retain``, or without it over ``forget``.
         lr: learning rate of Adam.
@@ -57,13 +63,16 @@ def uniform_target(
 
     Raises:
         Diverged: when the loss is no longer finite; names the step and the learning rate.
-        ValueError: another word for ``loss``; an alpha outside [0, 1].
+        ValueError: another word for ``loss``; an alpha outside [0, 1]; classes that the network
+            does not have, or all that it has.
     """
     if loss not in LOSSES:
         raise ValueError(f'loss must be "kl" or "mse", not {loss!r}')
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be between 0 and 1, not {alpha}")
-    to_uniform = LOSSES[loss]
+
+    def to_uniform(logits: Tensor) -> Tensor:
+        return LOSSES[loss](logits, uniform_without(forget_classes, logits))
 
     def forget_alone(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         return to_uniform(model(images))
@@ -91,15 +100,28 @@ def uniform_target(
     )
 
 
-def kl_to_uniform(logits: Tensor) -> Tensor:
-    """KL(u || p) = -log K - mean_k log p_k; mean over the batch, sum over members."""
+def uniform_without(classes: Sequence[int], logits: Tensor) -> Tensor:
+    """The uniform distribution over all but ``classes``, (K,)."""
+    num_classes = logits.shape[-1]
+    if not set(classes) < set(range(num_classes)):
+        raise ValueError(
+            f"forget_classes {list(classes)} must be some, not all, of the classes 0 to "
+            f"{num_classes - 1} of the network"
+        )
+    u = torch.ones(num_classes, device=logits.device)
+    u[list(classes)] = 0
+    return u / u.sum()
+
+
+def kl_to(logits: Tensor, u: Tensor) -> Tensor:
+    """KL(u || softmax), mean over the batch and sum over members."""
     log_p = logits.float().log_softmax(-1)  # bfloat16 cannot tell log K from its neighbours
-    return (-log_p.mean(-1) - math.log(logits.shape[-1])).mean(-1).sum()
+    return (torch.xlogy(u, u).sum() - (u * log_p).sum(-1)).mean(-1).sum()
 
 
-def mse_to_uniform(logits: Tensor) -> Tensor:
-    """Mean over classes of (logit - 1/K)^2; mean over the batch, sum over members."""
-    return (logits.float() - 1 / logits.shape[-1]).square().mean(-1).mean(-1).sum()
+def mse_to(logits: Tensor, u: Tensor) -> Tensor:
+    """Mean over classes of (logit - u)^2, mean over the batch and sum over members."""
+    return (logits.float() - u).square().mean(-1).mean(-1).sum()
 
 
-LOSSES = {"kl": kl_to_uniform, "mse": mse_to_uniform}
+LOSSES = {"kl": kl_to, "mse": mse_to}
