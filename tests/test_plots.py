@@ -89,11 +89,19 @@ def test_a_figure_is_returned_with_its_title_and_none_is_left_open(name, tiny):
     assert plt.get_fignums() == []
 
 
+def test_the_runs_of_a_sweep_are_saved_beside_its_figure(tiny, tmp_path):
+    FIGURES["sweep"](tiny, path=tmp_path / "knob.png")
+    saved = pd.read_csv(tmp_path / "knob.csv")
+    assert len(saved) > 1
+    assert saved.select_dtypes("number").notna().all().all()
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_figure_is_saved_where_told_and_the_same_bytes_each_time(name, tiny, tmp_path):
     path = tmp_path / "new" / f"{name}.png"
     figure = FIGURES[name](tiny, path=path)
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    saved = {path.name, "sweep.csv"} if name == "sweep" else {path.name}
+    assert {file.name for file in path.parent.iterdir()} == saved
     pixels = plt.imread(path)
     width, height = figure.get_size_inches() * 100
     assert pixels.shape[:2] == (pytest.approx(height, abs=1), pytest.approx(width, abs=1))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from .data import Images
 from .files import whole
-from .report import PERCENT, heading
+from .report import heading, in_per_cent
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the same thing always has the same.
 COLOURS = {
@@ -118,7 +118,11 @@ def sweep(
         knob: the hyperparameter's column.
         tables: setting -> its table, whose row "retrained" is drawn dashed.
         log: whether the knob's axis is logarithmic.
+        path: of the figure; the runs are written beside it, as .csv.
     """
+    if path is not None:
+        with whole(Path(path).with_suffix(".csv")) as beside:
+            runs.to_csv(beside, index=False, float_format="%.6g")
     with plt.rc_context(STYLE):
         settings = list(runs["setting"].unique())
         size = (0.6 + 2.3 * len(columns), 1 + 2.1 * len(settings))
@@ -243,7 +247,7 @@ def stages(
 
 def scale_and_colour(name: str) -> tuple[float, str]:
     """Per cent or as it is; each part of the data and each attack in its own colour."""
-    return (100 if name in PERCENT else 1), COLOURS.get(name.removesuffix("_accuracy"), "#000000")
+    return (100 if in_per_cent(name) else 1), COLOURS.get(name.removesuffix("_accuracy"), "#000000")
 
 
 def finished(figure: Figure, path: Path | str | None) -> Figure:

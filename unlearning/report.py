@@ -39,15 +39,6 @@ STANDARD = (
     "js_to_retrained",
     "average_gap",
 )
-PERCENT = {
-    "retain_accuracy",
-    "forget_accuracy",
-    "test_accuracy",
-    "test_forget_accuracy",
-    "membership_attack",
-    "confidence_attack",
-    "average_gap",
-}
 RATIOS = {"zrf", "js_to_retrained", "activation_distance", "tug_of_war"}
 
 
@@ -154,17 +145,22 @@ def readable(numbers: pd.DataFrame, columns: Sequence[str] = STANDARD) -> pd.Dat
     """
     shown = {}
     for name in columns:
-        scale, digits = (100, 1) if name in PERCENT else (1, 3 if name in RATIOS else 2)
+        scale, digits = (100, 1) if in_per_cent(name) else (1, 3 if name in RATIOS else 2)
         there = name in numbers.columns.get_level_values(0)
         pairs = numbers[name].to_numpy() * scale if there else [(np.nan, np.nan)] * len(numbers)
         shown[heading(name)] = [with_spread(mean, std, digits) for mean, std in pairs]
     return pd.DataFrame(shown, index=numbers.index.rename(None))
 
 
+def in_per_cent(name: str) -> bool:
+    """Whether people read this number in per cent: accuracies, attacks and the average gap."""
+    return name.endswith(("_accuracy", "_attack", "_gap"))
+
+
 def heading(name: str) -> str:
     """A number's name as people read it, with its unit."""
     words = name.replace("_", " ").replace("zrf", "ZRF").replace("js ", "JS ")
-    return f"{words} (%)" if name in PERCENT else words
+    return f"{words} (%)" if in_per_cent(name) else words
 
 
 def with_spread(mean: float, std: float, digits: int) -> str:
