@@ -8,7 +8,7 @@ import sys
 import nbformat
 import pytest
 
-from notebooks import run
+from notebooks import run, summary
 
 ROOT = run.HERE.parent
 PATHS = run.find([])
@@ -101,3 +101,7 @@ def test_runs_in_the_small_configuration(path, tmp_path):
     assert path.read_bytes() == before
     for suffix in ["csv", "png"]:
         assert list((tmp_path / "results").rglob(f"*.{suffix}")), f"no .{suffix} was saved"
+
+
+def test_the_readme_holds_what_the_notebooks_saved():
+    assert summary.results() in (ROOT / "README.md").read_text(encoding="utf-8")
