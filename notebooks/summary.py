@@ -40,6 +40,10 @@ def joined(setting: str) -> pd.DataFrame:
     return table(pd.concat(parts).to_dict("records"))
 
 
+def joined_settings() -> dict[str, pd.DataFrame]:
+    return {setting: joined(setting) for setting in ("random", "class")}
+
+
 def markdown(numbers: pd.DataFrame, columns: list[str]) -> str:
     """A table as GitHub draws it."""
     shown = readable(numbers, columns)
@@ -50,7 +54,7 @@ def markdown(numbers: pd.DataFrame, columns: list[str]) -> str:
 
 def results() -> str:
     """What stands in the README between its marks."""
-    settings = {name: joined(name) for name in ("random", "class")}
+    settings = joined_settings()
     digit = table(pd.read_csv(WHOLE).to_dict("records"))
     columns = ["test_accuracy", "test_forget_accuracy", "all_test_accuracy"]
     parts = [
@@ -67,9 +71,8 @@ def results() -> str:
 
 
 def main() -> None:
-    settings = {name: joined(name) for name in ("random", "class")}
     title = "Unlearning 500 random images, or class 5, of 5,000 MNIST images (CNN)"
-    comparison(settings, COLUMNS, title=title, path=FIGURE)
+    comparison(joined_settings(), COLUMNS, title=title, path=FIGURE)
     readme = ROOT / "README.md"
     before, mark, rest = readme.read_text(encoding="utf-8").partition("<!-- results -->")
     after = rest.partition("<!-- /results -->")[2]

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from unlearning import Diverged, Images, Split, evaluate, load, methods, timed
 from unlearning.data import balanced_subset
-from unlearning.files import RESULTS, whole
+from unlearning.report import results_folder, write_csv
 from unlearning.splitting import forget_classes, forget_indices, forget_random
 from unlearning.training import load_or_train
 
@@ -93,7 +93,7 @@ def tune(chosen: list[str], dataset: str, model: str) -> None:
     train = balanced_subset(full, TRAIN_SIZE)
     others = forget_indices(full, train.indices).retain
     unseen = forget_random(others, count=VALIDATION_SIZE, seed=0).forget
-    path = RESULTS / "tuning" / f"{dataset}-{model.replace('/', '-')}.csv"
+    path = results_folder("tuning", dataset, model).with_suffix(".csv")
     rows = pd.read_csv(path).to_dict("records") if path.exists() else []
     done = {tuple(row[name] for name in ("method", "trial", "setting", "seed")) for row in rows}
     for method in chosen:
@@ -104,8 +104,7 @@ def tune(chosen: list[str], dataset: str, model: str) -> None:
                 continue
             row = {"method": method, "trial": text, "setting": setting, "seed": seed}
             rows.append(row | measure(method, trial, setting, seed, train, unseen, model))
-            with whole(path) as beside:
-                pd.DataFrame(rows).to_csv(beside, index=False, float_format="%.6g")
+            write_csv(pd.DataFrame(rows), path)
         print(best(pd.DataFrame(rows), method), flush=True)
 
 

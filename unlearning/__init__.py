@@ -16,7 +16,6 @@ Imports run in that order, one way.
 
 from .curvature import fisher_diagonal
 from .data import Images, load
-from .files import RESULTS
 from .methods import (
     fine_tune,
     negative_gradient,
@@ -54,7 +53,6 @@ from .training import (
 )
 
 __all__ = [
-    "RESULTS",
     "Diverged",
     "Images",
     "Split",

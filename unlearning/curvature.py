@@ -55,10 +55,7 @@ def fisher_diagonal(
     generator = torch.Generator().manual_seed(seed)
     total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     count, add = 0, None
-    with (
-        threads_for(model),
-        seeded(seed, device),
-    ):  # batches that shuffle come in the same order every time
+    with threads_for(model), seeded(seed, device):  # a shuffling loader keeps one order
         for batch in in_epochs(batches, [0]):
             images = on_device(batch, device, channels_last=False)[0]
             add = add or (add_closed_form if in_closed_form(model, images[:1]) else add_by_func)

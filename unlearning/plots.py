@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from .data import Images
 from .files import whole
-from .report import heading, in_per_cent
+from .report import heading, in_per_cent, write_csv
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the same thing always has the same.
 COLOURS = {
@@ -121,8 +121,7 @@ def sweep(
         path: of the figure; the runs are written beside it, as .csv.
     """
     if path is not None:
-        with whole(Path(path).with_suffix(".csv")) as beside:
-            runs.to_csv(beside, index=False, float_format="%.6g")
+        write_csv(runs, Path(path).with_suffix(".csv"))
     with plt.rc_context(STYLE):
         settings = list(runs["setting"].unique())
         size = (0.6 + 2.3 * len(columns), 1 + 2.1 * len(settings))

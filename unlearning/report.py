@@ -181,9 +181,13 @@ def save(records: Sequence[Mapping], folder: Path | str, name: str) -> pd.DataFr
         The table of ``table(records)``.
     """
     numbers = table(records)
-    with whole(Path(folder) / f"{name}_runs.csv") as beside:
-        pd.DataFrame(records).to_csv(beside, index=False, float_format="%.6g")
+    write_csv(pd.DataFrame(records), Path(folder) / f"{name}_runs.csv")
     flat = numbers.set_axis([f"{name}_{kind}" for name, kind in numbers.columns], axis=1)
-    with whole(Path(folder) / f"{name}_table.csv") as beside:
-        flat.to_csv(beside, float_format="%.6g")
+    write_csv(flat.reset_index(), Path(folder) / f"{name}_table.csv")
     return numbers
+
+
+def write_csv(rows: pd.DataFrame, path: Path | str) -> None:
+    """Write rows to six digits, without their index; the file appears whole or not at all."""
+    with whole(path) as beside:
+        rows.to_csv(beside, index=False, float_format="%.6g")
