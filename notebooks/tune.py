@@ -1,14 +1,14 @@
-"""Choose the hyperparameters of notebooks 01 to 04: the same number of trials for every method.
+"""Choose the hyperparameters of the methods: the same number of trials for every one.
 
 examples:
-  python notebooks/tune.py                    all methods: about 25 minutes on one core
+  python notebooks/tune.py                    all methods: about 30 minutes on one core
   python notebooks/tune.py random_mask        those named
   python notebooks/tune.py --dataset fashion_mnist --model mlp
 
 Each method has twelve trials of five epochs at most, each on two seeds that no notebook reports, in
-the two settings of the notebooks: 500 random images and a class. The images that stand for unseen
-ones are training images outside the small training set: the test set is not read. The choice is
-the trial with the smallest average gap to the retrained network.
+the two settings of notebooks 01 to 04: 500 random images and a class. The images that stand for
+unseen ones are training images outside the small training set: the test set is not read. The choice
+is the trial with the smallest average gap to the retrained network.
 
 Every run is a row of results/tuning/<dataset>-<model>.csv, written as soon as it is measured; a run
 that is there already is not repeated.
@@ -46,7 +46,14 @@ GRIDS = {
     },
     "random_mask": {"ratio": [0.3, 0.5, 0.7, 0.9], "lr": [3e-4, 1e-3, 3e-3]},
     "uniform_target": {"alpha": [0.5, 0.8, 0.9, 0.95], "lr": [3e-4, 1e-3, 3e-3]},
+    "impair_repair": {"impair_lr": [0.005, 0.01, 0.02, 0.05], "repair_lr": [1e-3, 3e-3, 1e-2]},
+    "student_teacher": {
+        "lr": [3e-4, 1e-3, 3e-3],
+        "retain_fraction": [0.3, 1.0],
+        "temperature": [1.0, 3.0],
+    },
 }
+CLASSES_ALONE = {"impair_repair"}  # forget no single images
 
 
 def trials(method: str) -> list[dict]:
@@ -69,6 +76,7 @@ def arguments(method: str, split: Split, seed: int) -> dict:
         "negative_gradient_plus": {"retain": retain, "forget": forget},
         "selective_forgetting": {"retain": retain, "forget_classes": split.forget_classes},
         "uniform_target": {"retain": retain, "forget": forget, "epochs": 5},
+        "student_teacher": {"retain": retain, "forget": forget, "epochs": 5},
     }
     return {"seed": seed} | data.get(method, {"retain": retain})
 
@@ -97,7 +105,8 @@ def tune(chosen: list[str], dataset: str, model: str) -> None:
     rows = pd.read_csv(path).to_dict("records") if path.exists() else []
     done = {tuple(row[name] for name in ("method", "trial", "setting", "seed")) for row in rows}
     for method in chosen:
-        todo = list(itertools.product(trials(method), SETTINGS, SEEDS))
+        settings = ("class",) if method in CLASSES_ALONE else SETTINGS
+        todo = list(itertools.product(trials(method), settings, SEEDS))
         for trial, setting, seed in tqdm(todo, desc=method, leave=False):
             text = ", ".join(f"{name}={value}" for name, value in trial.items())
             if (method, text, setting, seed) in done:

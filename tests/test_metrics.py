@@ -156,6 +156,26 @@ def test_zrf_is_one_where_the_network_knows_no_more_than_an_untrained_one():
     assert zero_retrain_forgetting(knows, ignorant) == pytest.approx(wanted)
 
 
+@settings(max_examples=50, deadline=None)
+@given(SOME_LOGITS, SOME_LOGITS)
+def test_zrf_is_between_zero_and_one_and_what_the_divergence_leaves(a, b):
+    value = zero_retrain_forgetting(a, b)
+    assert 0 <= value <= 1
+    assert value == 1 - js_divergence(a, b)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 100])
+@pytest.mark.parametrize("height", [800.0, 1e4, 1e30])
+def test_sure_and_disjoint_outputs_have_no_rounding_beyond_their_bounds(classes, height):
+    """A mean over many rows of divergences that are each 1 is 1, to the last digit."""
+    labels = np.arange(7 * classes) % classes
+    sure, other = height * np.eye(classes)[labels], height * np.eye(classes)[(labels + 1) % classes]
+    for a, b in both_kinds(sure, other):
+        assert js_divergence(a, b) == 1.0
+        assert zero_retrain_forgetting(a, b) == 0.0
+        assert zero_retrain_forgetting(a, a) == 1.0
+
+
 def test_zrf_of_a_sure_network_is_not_that_of_the_reversed_kl_divergence():
     """F.kl_div with its arguments reversed and its default mean gave 0.915 for a case of 0.623."""
     generator = np.random.default_rng(0)

@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from unlearning import Images, plots, table
+from unlearning.report import differences
 
 matplotlib.use("Agg")
 COLUMNS = ["retain_accuracy", "forget_accuracy", "test_accuracy", "test_forget_accuracy"]
@@ -48,9 +49,16 @@ def losses():
 
 
 TABLES = {"examples": table(records()), "a class": table(records())}
+PAIRS = {"fine-tuning": ("fine-tuned", "original")}
+CLAIMS = {"test_accuracy": 0.05}
+SAMPLES = {name: np.random.default_rng(0).normal(size=(2, 50)) for name in ("easy", "hard")}
+CURVES = pd.DataFrame({"masked": [0.1, 0.2], "again": [0.3, 0.4]}, index=[16, 512])
 FIGURES = {
     "example_images": lambda tiny, **k: plots.example_images(tiny, title=TITLE, **k),
     "comparison": lambda tiny, **k: plots.comparison(TABLES, MORE, title=TITLE, **k),
+    "differences": lambda tiny, **k: plots.differences(
+        differences(records(), PAIRS), COLUMNS[2:], claims=CLAIMS, title=TITLE, **k
+    ),
     "sweep": lambda tiny, **k: plots.sweep(
         swept(), "lr", MORE, title=TITLE, xlabel="learning rate", tables=TABLES, log=True, **k
     ),
@@ -60,6 +68,15 @@ FIGURES = {
         tiny.classes,
         title=TITLE,
         **k,
+    ),
+    "eps_histograms": lambda tiny, **k: plots.eps_histograms(
+        {f"method {n}": np.array([0, 0.2, 3, 50.0]) for n in range(5)}, title=TITLE, **k
+    ),
+    "densities": lambda tiny, **k: plots.densities(
+        SAMPLES, thresholds={"easy": 0.5, "hard": 1.5}, title=TITLE, **k
+    ),
+    "lines": lambda tiny, **k: plots.lines(
+        CURVES, xlabel="networks", ylabel="F", goal="again", title=TITLE, **k
     ),
     "stages": lambda tiny, **k: plots.stages(table(records()), COLUMNS, title=TITLE, **k),
 }
@@ -166,6 +183,21 @@ def test_comparison_of_one_seed_has_no_spread_and_no_warning():
     assert len(figure.axes) == len(COLUMNS)
 
 
+def test_differences_are_drawn_in_points_with_their_interval_and_the_claim_dotted():
+    numbers = differences(records(), PAIRS)
+    axes = FIGURES["differences"](None).axes
+    for axis, name in zip(axes, COLUMNS[2:], strict=True):
+        ((x, _),) = axis.containers[0].lines[0].get_xydata()
+        assert x == pytest.approx(100 * numbers.loc["fine-tuning", (name, "mean")])
+        bar = axis.containers[0].lines[2][0].get_segments()[0]
+        half = 100 * numbers.loc["fine-tuning", (name, "half95")]
+        assert bar[:, 0] == pytest.approx([x - half, x + half])
+        assert axis.get_xlabel().endswith("(percentage points)")
+    dotted = [[line.get_xdata()[0] for line in a.lines if line.get_ls() == ":"] for a in axes]
+    assert dotted == [[pytest.approx(5)], []]
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["fine-tuning"]
+
+
 def test_sweep_draws_the_mean_over_seeds_against_the_knob():
     runs, columns = swept(), ["retain_accuracy", "js_to_retrained"]
     figure = plots.sweep(
@@ -227,3 +259,37 @@ def test_one_part_of_the_data_has_one_colour_in_all_figures():
         assert matplotlib.colors.to_hex(bars[3 * place].get_facecolor()) == dots.lower()
     colours = {axis.containers[0].lines[0].get_color() for axis in lines}
     assert len(colours) == len(COLUMNS)
+
+
+def test_images_come_in_rows_of_twelve_at_most_under_their_captions(tiny):
+    figure = plots.example_images(tiny, count=20, captions=[f"no {n}" for n in range(20)])
+    shown = [axis for axis in figure.axes if axis.images]
+    assert [axis.get_title() for axis in shown] == [f"no {n}" for n in range(20)]
+    rows = Counter(round(axis.get_position().y0, 2) for axis in shown)
+    assert sorted(rows.values()) == [10, 10]
+
+
+def test_eps_histograms_count_every_example_and_those_beyond_7_at_7():
+    axes = [axis for axis in FIGURES["eps_histograms"](None).axes if axis.get_visible()]
+    assert len(axes) == 5
+    heights = {round(bar.get_x(), 1): bar.get_height() for bar in axes[0].patches}
+    assert {x: height for x, height in heights.items() if height} == {0.0: 50, 3.0: 25, 7.0: 25}
+    assert axes[0].get_title() == "method 0: median 1.6"
+
+
+def test_densities_show_every_network_and_the_threshold_dotted():
+    figure = FIGURES["densities"](None)
+    assert [axis.get_title() for axis in figure.axes] == ["easy", "hard"]
+    for axis, threshold in zip(figure.axes, (0.5, 1.5), strict=True):
+        assert [line.get_xdata()[0] for line in axis.lines] == [threshold]
+        for outline in axis.patches:  # two histograms drawn as steps
+            (x, y), closed = outline.get_xy().T, outline.get_xy()
+            assert np.isfinite(closed).all() and x.min() >= -4 and y.max() <= 100
+    assert {"unlearned", "retrained"} <= set(words(figure))
+
+
+def test_lines_are_drawn_at_their_values_and_the_goal_dashed():
+    (axis,) = FIGURES["lines"](None).axes
+    found = {line.get_label(): (list(line.get_ydata()), line.get_ls()) for line in axis.lines}
+    assert found == {"masked": ([0.1, 0.2], "-"), "again": ([0.3, 0.4], "--")}
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["16", "512"]

@@ -33,6 +33,7 @@ from unlearning import (
     zero_retrain_forgetting,
 )
 from unlearning.models import reinitialise
+from unlearning.report import differences, half_width
 
 ALWAYS = {
     "retain_accuracy",
@@ -279,6 +280,39 @@ def test_save_writes_both_files_and_they_read_back(tmp_path):
     assert list(back.index) == list(numbers.index)
     for name, kind in numbers.columns:
         np.testing.assert_allclose(back[f"{name}_{kind}"], numbers[name, kind], rtol=1e-5)
+
+
+def test_the_saved_table_has_the_95_percent_interval_of_each_mean(tmp_path):
+    save(RECORDS, tmp_path, "main")
+    back = pd.read_csv(tmp_path / "main_table.csv", index_col="method")
+    half = back["retain_accuracy_half95"]
+    assert half["fine-tuned"] == pytest.approx(4.302653 * 0.2 / 3**0.5, rel=1e-5)  # t(0.975, 2)
+    assert half["original"] == pytest.approx(12.706205 * 0.1 / 2**0.5 / 2**0.5, rel=1e-5)
+    assert np.isnan(half["retrained"])
+
+
+def test_the_interval_holds_the_true_mean_in_95_percent_of_samples():
+    samples = pd.DataFrame(np.random.default_rng(0).normal(3, 2, size=(5, 4000)))
+    held = (samples.mean() - 3).abs() <= samples.agg(half_width)
+    assert held.mean() == pytest.approx(0.95, abs=0.012)
+
+
+def test_differences_are_taken_seed_by_seed():
+    records = [
+        {"method": method, "seed": seed, "test_accuracy": seed / 10 + gain}
+        for seed in (0, 1, 2)
+        for method, gain in [("plain", 0.0), ("new", 0.01 * (seed + 1))]
+    ]
+    found = differences(records[::-1], {"new against plain": ("new", "plain")})
+    assert list(found.index) == ["new against plain"]
+    assert found.loc["new against plain", ("test_accuracy", "mean")] == pytest.approx(0.02)
+    half = 4.302653 * 0.01 / 3**0.5  # the spread between seeds is ten times that, and cancels
+    assert found.loc["new against plain", ("test_accuracy", "half95")] == pytest.approx(half)
+
+
+def test_differences_to_what_was_not_measured_are_refused():
+    with pytest.raises(ValueError, match="masked was not measured: there are retrained, original"):
+        differences(RECORDS, {"a": ("original", "masked")})
 
 
 def test_save_replaces_what_was_there(tmp_path):

@@ -137,6 +137,7 @@ class Images:
         seed: int | None = None,
         augment: bool = False,
         device: torch.device | str | None = None,
+        members: int | None = None,
     ) -> ImageBatches:
         """Batches of (images, labels), made on the device; iterate as often as you like.
 
@@ -147,9 +148,17 @@ class Images:
             augment: each image padded by 4, cropped at its own place and, where the set allows it
                 (``mirror``), flipped with probability 1/2.
             device: where the batches are made; by default where the images are.
+            members: batches for an ``Ensemble`` of N, images (N, B, C, H, W) and labels (N, B), to
+                each member its own order and augmentation: member i's are those of ``seed + i``.
+                By default batches have no such dimension, and all members share them.
+
+        Raises:
+            ValueError: a batch size or a number of members below 1.
         """
         images = self if device is None else self.to(device)
-        return ImageBatches(images, batch_size, shuffle=shuffle, seed=seed, augment=augment)
+        return ImageBatches(
+            images, batch_size, shuffle=shuffle, seed=seed, augment=augment, members=members
+        )
 
 
 class ImageBatches:
@@ -159,11 +168,13 @@ class ImageBatches:
     batches given to two methods come in the same order.
     """
 
-    def __init__(self, images, batch_size, *, shuffle, seed, augment):
+    def __init__(self, images, batch_size, *, shuffle, seed, augment, members=None):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        if members is not None and members < 1:
+            raise ValueError(f"members must be at least 1, not {members}")
         self.images, self.batch_size = images, batch_size
-        self.shuffle, self.augment = shuffle, augment
+        self.shuffle, self.augment, self.members = shuffle, augment, members
         if seed is None:  # drawn where there is something to draw, so that reading draws nothing
             seed = int(torch.randint(2**31, ())) if shuffle or augment else 0
         self.seed = seed
@@ -172,24 +183,37 @@ class ImageBatches:
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
+    def member(self, number: int) -> ImageBatches:
+        """The batches of one member alone."""
+        seed, augment = self.seed + number, self.augment
+        return ImageBatches(
+            self.images, self.batch_size, shuffle=self.shuffle, seed=seed, augment=augment
+        )
+
     def __len__(self) -> int:
         return len(self._starts())
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        images, device = self.images, self.images.device
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        images, seeds = self.images, range(self.seed, self.seed + (self.members or 1))
+        generators = [torch.Generator().manual_seed(s * 1_000_003 + self.epoch) for s in seeds]
         self.epoch += 1
-        order = torch.arange(len(images))
-        if self.shuffle:
-            order = torch.randperm(len(images), generator=generator)
-        order = order.to(device)
+        orders = torch.stack([self._order(generator) for generator in generators])  # (N, S)
+        orders = orders.to(images.device)
         starts = self._starts()
         for start, stop in zip(starts, [*starts[1:], len(images)], strict=True):
-            positions = order[start:stop]
+            positions = orders[:, start:stop].flatten()
             pixels = images.images.index_select(0, positions)
             if self.augment:
-                pixels = flip_and_crop(pixels, generator, mirror=images.mirror)
-            yield images.normalise(pixels), images.labels.index_select(0, positions)
+                pixels = flip_and_crop(pixels, *generators, mirror=images.mirror)
+            batch = images.normalise(pixels), images.labels.index_select(0, positions)
+            if self.members is not None:
+                batch = tuple(part.unflatten(0, (self.members, -1)) for part in batch)
+            yield batch
+
+    def _order(self, generator: torch.Generator) -> Tensor:
+        if self.shuffle:
+            return torch.randperm(len(self.images), generator=generator)
+        return torch.arange(len(self.images))
 
     def _starts(self) -> list[int]:
         """First position of each batch. While training (``shuffle``) a last batch of one image
@@ -200,7 +224,7 @@ class ImageBatches:
 
 
 def flip_and_crop(
-    images: Tensor, generator: torch.Generator, *, mirror: bool, padding: int = 4
+    images: Tensor, *generators: torch.Generator, mirror: bool, padding: int = 4
 ) -> Tensor:
     """Crop each padded image at its own random place and mirror half of them.
 
@@ -209,17 +233,21 @@ def flip_and_crop(
 
     Args:
         images: uint8, (B, C, H, W), on any device.
-        generator: CPU generator; draws two offsets and one coin an image.
+        generators: CPU generators; each draws, for its equal share of the images, two offsets and
+            one coin an image.
     """
     count, channels, height, width = images.shape
-    offsets = torch.randint(2 * padding + 1, (2, count, 1, 1), generator=generator)
-    coins = torch.rand(count, generator=generator) < 0.5
+    offsets, coins = [], []
+    for generator in generators:
+        each = count // len(generators)
+        offsets.append(torch.randint(2 * padding + 1, (2, each, 1, 1), generator=generator))
+        coins.append(torch.rand(each, generator=generator))
     if mirror:
-        coins = coins.to(images.device).view(-1, 1, 1, 1)
+        coins = (torch.cat(coins) < 0.5).to(images.device).view(-1, 1, 1, 1)
         images = torch.where(coins, images.flip(-1), images)
     padded = F.pad(images, (padding,) * 4)
     tall, wide = padded.shape[-2:]
-    down, right = offsets.to(images.device)
+    down, right = torch.cat(offsets, dim=1).to(images.device)
     planes = torch.arange(count * channels, device=images.device).view(count, channels, 1)
     rows = planes * tall + down + torch.arange(height, device=images.device)  # (B, C, H)
     first_pixels = (rows * wide + right).flatten()

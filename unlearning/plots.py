@@ -25,6 +25,9 @@ COLOURS = {
     "confidence_attack": "#E69F00",
 }
 GREY = "#555555"
+LINES = list(
+    zip([*COLOURS.values(), "#56B4E9", "#8C6D31", GREY, "#332288"], "osD^vPX*<>", strict=True)
+)
 RANGE = ("mean", "min", "max")
 STYLE = {
     "figure.dpi": 100,
@@ -44,16 +47,26 @@ STYLE = {
 
 
 def example_images(
-    images: Images, *, count: int = 12, title: str = "", path: Path | str | None = None
+    images: Images,
+    *,
+    count: int = 12,
+    captions: Sequence[str] | None = None,
+    title: str = "",
+    path: Path | str | None = None,
 ) -> Figure:
-    """A row of the first ``count`` images, each under the name of its class."""
+    """Rows of up to twelve images, the first ``count``, each under its caption: its class."""
     with plt.rc_context(STYLE):
         count = min(count, len(images))
-        figure, axes = plt.subplots(1, count, figsize=(0.85 * count, 1.35), squeeze=False)
-        for axis, pixels, label in zip(axes[0], images.images, images.labels, strict=False):
-            axis.imshow(pixels.permute(1, 2, 0).squeeze(-1).cpu().numpy(), cmap="gray_r")
-            axis.set_title(images.classes[label], fontsize=8)
+        captions = captions or [images.classes[label] for label in images.labels[:count]]
+        rows = -(-count // 12)
+        across = -(-count // rows)
+        size = (0.85 * across, 0.3 + 1.05 * rows)
+        figure, axes = plt.subplots(rows, across, figsize=size, squeeze=False)
+        for axis in axes.flat:
             axis.axis("off")
+        for axis, pixels, caption in zip(axes.flat, images.images[:count], captions, strict=False):
+            axis.imshow(pixels.permute(1, 2, 0).squeeze(-1).cpu().numpy(), cmap="gray_r")
+            axis.set_title(caption, fontsize=8)
         figure.suptitle(title)
         return finished(figure, path)
 
@@ -97,6 +110,40 @@ def comparison(
             row[0].set_yticks(places, numbers.index)
             row[0].set_title(setting, loc="left", fontweight="bold")
         figure.suptitle(f"{title}\n(dashed: retrained; bars: standard deviation over seeds)")
+        return finished(figure, path)
+
+
+def differences(
+    numbers: pd.DataFrame,
+    columns: Sequence[str],
+    *,
+    claims: Mapping[str, float],
+    title: str,
+    path: Path | str | None = None,
+) -> Figure:
+    """A panel a number, a line a pair of methods: their difference and its 95 % interval.
+
+    Args:
+        numbers: as ``report.differences`` gives it.
+        columns: which numbers to draw.
+        claims: number -> the difference that was claimed for it, drawn dotted.
+    """
+    with plt.rc_context(STYLE):
+        size = (2.8 + 2.9 * len(columns), 1.5 + 0.32 * len(numbers))
+        figure, axes = plt.subplots(1, len(columns), figsize=size, sharey=True, squeeze=False)
+        places = np.arange(len(numbers))[::-1]
+        for axis, name in zip(axes[0], columns, strict=True):
+            scale, colour = scale_and_colour(name)
+            mean, half = (numbers[name, kind] * scale for kind in ("mean", "half95"))
+            axis.errorbar(mean, places, xerr=half.fillna(0), fmt="o", color=colour, capsize=3)
+            axis.axvline(0, color=GREY, linewidth=1)
+            if name in claims:
+                axis.axvline(claims[name] * scale, color=GREY, linestyle=":", linewidth=1.6)
+            axis.set_xlabel(heading(name).replace("(%)", "(percentage points)"))
+            axis.margins(x=0.12, y=0.08)
+            axis.grid(axis="y", visible=False)
+        axes[0, 0].set_yticks(places, numbers.index)
+        figure.suptitle(f"{title}\n(bars: 95 % interval over seeds; dotted: claimed)")
         return finished(figure, path)
 
 
@@ -240,6 +287,108 @@ def stages(
         axis.set_ylabel("accuracy (%)")
         axis.grid(axis="x", visible=False)
         figure.legend(loc="outside lower center", ncols=len(columns))
+        axis.set_title(title)
+        return finished(figure, path)
+
+
+def eps_histograms(
+    eps: Mapping[str, np.ndarray], *, title: str, path: Path | str | None = None
+) -> Figure:
+    """A panel a method: of how many forgotten examples eps lies where; what is beyond 7 is at 7.
+
+    Args:
+        eps: method -> eps of each example, as ``forgetting_quality`` gives it.
+    """
+    with plt.rc_context(STYLE):
+        across = min(4, len(eps))
+        rows = -(-len(eps) // across)
+        size = (0.6 + 2.3 * across, 1 + 1.75 * rows)
+        figure, axes = plt.subplots(
+            rows, across, figsize=size, sharex=True, sharey=True, squeeze=False
+        )
+        for axis in axes.flat[len(eps) :]:
+            axis.set_visible(False)
+        for axis, (name, values) in zip(axes.flat, eps.items(), strict=False):
+            weights = np.full(len(values), 100 / len(values))
+            edges = np.arange(0, 8, 0.5)
+            axis.hist(np.minimum(values, 7), edges, weights=weights, color=COLOURS["forget"])
+            axis.set_title(f"{name}: median {np.median(values):.1f}")
+        figure.supxlabel(
+            "eps of an example: 0 cannot be told apart, 7 and more at the right", size=10
+        )
+        figure.supylabel("examples (%)", size=10)
+        figure.suptitle(title)
+        return finished(figure, path)
+
+
+def densities(
+    samples: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    thresholds: Mapping[str, float] | None = None,
+    title: str,
+    path: Path | str | None = None,
+) -> Figure:
+    """A panel an example: its confidence f over unlearned and over retrained networks.
+
+    Args:
+        samples: name of a panel -> (f of the unlearned networks (N,), of the retrained ones (M,)).
+        thresholds: name of a panel -> an attack's threshold, drawn dotted.
+    """
+    with plt.rc_context(STYLE):
+        size = (1 + 2.6 * len(samples), 2.9)
+        figure, axes = plt.subplots(1, len(samples), figsize=size, squeeze=False)
+        for axis, (name, pair) in zip(axes[0], samples.items(), strict=True):
+            edges = np.linspace(*np.percentile(np.concatenate(pair), [0, 100]), 41)
+            for values, kind in zip(pair, ("forget", "retain"), strict=True):
+                axis.hist(
+                    values,
+                    edges,
+                    weights=np.full(len(values), 100 / len(values)),
+                    color=COLOURS[kind],
+                    histtype="step",
+                    linewidth=1.8,
+                    linestyle="-" if kind == "forget" else "--",
+                    label={"forget": "unlearned", "retain": "retrained"}[kind],
+                )
+            if thresholds:
+                axis.axvline(thresholds[name], color=GREY, linestyle=":", linewidth=1.6)
+            axis.set_title(name)
+            axis.set_xlabel("f, logit of the label's probability")
+        axes[0, 0].set_ylabel("networks (%)")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
+        figure.suptitle(title)
+        return finished(figure, path)
+
+
+def lines(
+    numbers: pd.DataFrame,
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    goal: str | None = None,
+    path: Path | str | None = None,
+) -> Figure:
+    """A line a column against the index, on a logarithmic axis.
+
+    Args:
+        numbers: index: what is varied; columns: names of the lines.
+        goal: the column that is drawn dashed, as the retrained network is everywhere.
+    """
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(7.6, 3.8))
+        styles = zip(numbers.columns, LINES, strict=False)
+        for name, (colour, marker) in styles:
+            dashed = {"color": GREY, "linestyle": "--"} if name == goal else {"color": colour}
+            axis.plot(
+                numbers.index, numbers[name], marker=marker, markersize=5, label=name, **dashed
+            )
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(numbers.index, numbers.index)
+        axis.set_xlabel(xlabel)
+        axis.set_ylabel(ylabel)
+        axis.set_ylim(bottom=0)
+        figure.legend(loc="outside right center")
         axis.set_title(title)
         return finished(figure, path)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 from torch import nn
 
 from .data import Images
@@ -175,16 +176,55 @@ def results_folder(notebook: str, dataset: str, model: str) -> Path:
 
 
 def save(records: Sequence[Mapping], folder: Path | str, name: str) -> pd.DataFrame:
-    """Write ``<name>_runs.csv`` (every run) and ``<name>_table.csv`` (mean and spread).
+    """Write ``<name>_runs.csv`` (every run) and ``<name>_table.csv`` (mean and spread over seeds).
+
+    The second has for each number its mean, its standard deviation ``_std`` and ``_half95``, so
+    that mean ± half95 is the 95 % interval of the mean by Student's t.
 
     Returns:
         The table of ``table(records)``.
     """
-    numbers = table(records)
-    write_csv(pd.DataFrame(records), Path(folder) / f"{name}_runs.csv")
-    flat = numbers.set_axis([f"{name}_{kind}" for name, kind in numbers.columns], axis=1)
-    write_csv(flat.reset_index(), Path(folder) / f"{name}_table.csv")
+    numbers, runs = table(records), pd.DataFrame(records)
+    write_csv(runs, Path(folder) / f"{name}_runs.csv")
+    groups = runs.drop(columns="seed").groupby("method").agg(half_width)
+    flat = {}
+    for column in numbers.columns.unique(0):
+        flat[f"{column}_mean"] = numbers[column, "mean"]
+        flat[f"{column}_std"] = numbers[column, "std"]
+        flat[f"{column}_half95"] = groups[column]
+    table_of_all = pd.DataFrame(flat, index=numbers.index)
+    write_csv(table_of_all.reset_index(), Path(folder) / f"{name}_table.csv")
     return numbers
+
+
+def half_width(values: pd.Series) -> float:
+    """Half of the 95 % interval of a mean: t(0.975, n - 1) s / sqrt(n); NaN of a single value."""
+    count = values.count()
+    return stats.t.ppf(0.975, count - 1) * values.std() / count**0.5 if count > 1 else np.nan
+
+
+def differences(records: Sequence[Mapping], pairs: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
+    """What one method has more than another, seed by seed, where both start from the same network.
+
+    Args:
+        records: as ``table`` takes them.
+        pairs: name of a row -> (method, the one that it is compared with).
+
+    Returns:
+        A row a pair, columns (number, "mean") and (number, "half95") of the differences over seeds.
+
+    Raises:
+        ValueError: a method that was not measured.
+    """
+    runs = pd.DataFrame(records).set_index(["method", "seed"])
+    measured, rows = runs.index.unique("method"), {}
+    for name, pair in pairs.items():
+        missing = [method for method in pair if method not in measured]
+        if missing:
+            raise ValueError(f"{missing[0]} was not measured: there are {', '.join(measured)}")
+        ours, theirs = (runs.loc[method] for method in pair)
+        rows[name] = (ours - theirs).agg(["mean", half_width]).unstack()
+    return pd.DataFrame(rows).T.rename(columns={"half_width": "half95"})
 
 
 def write_csv(rows: pd.DataFrame, path: Path | str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from numbers import Integral
 from typing import NamedTuple
 
@@ -10,6 +11,29 @@ import torch
 from torch import Tensor
 
 from .data import Images
+
+CIFAR20 = {  # superclass -> its five classes of CIFAR-100: Krizhevsky 2009, chapter 3
+    "aquatic mammals": (4, 30, 55, 72, 95),
+    "fish": (1, 32, 67, 73, 91),
+    "flowers": (54, 62, 70, 82, 92),
+    "food containers": (9, 10, 16, 28, 61),
+    "fruit and vegetables": (0, 51, 53, 57, 83),
+    "household electrical devices": (22, 39, 40, 86, 87),
+    "household furniture": (5, 20, 25, 84, 94),
+    "insects": (6, 7, 14, 18, 24),
+    "large carnivores": (3, 42, 43, 88, 97),
+    "large man-made outdoor things": (12, 17, 37, 68, 76),
+    "large natural outdoor scenes": (23, 33, 49, 60, 71),
+    "large omnivores and herbivores": (15, 19, 21, 31, 38),
+    "medium-sized mammals": (34, 63, 64, 66, 75),
+    "non-insect invertebrates": (26, 45, 77, 79, 99),
+    "people": (2, 11, 35, 46, 98),
+    "reptiles": (27, 29, 44, 78, 93),
+    "small mammals": (36, 50, 65, 74, 80),
+    "trees": (47, 52, 56, 59, 96),
+    "vehicles 1": (8, 13, 48, 58, 90),
+    "vehicles 2": (41, 69, 81, 85, 89),
+}
 
 
 class Split(NamedTuple):
@@ -38,6 +62,57 @@ def forget_classes(images: Images, classes: int | Iterable[int]) -> Split:
         raise ValueError(f"class {missing[0]} does not exist: the images are of classes {present}")
     chosen = torch.isin(images.labels.cpu(), torch.tensor(classes, dtype=torch.long))
     return _split(images, chosen)
+
+
+def superclasses(images: Images, groups: Mapping[str, Iterable[int]] = CIFAR20) -> Images:
+    """The same images, labelled by the superclass that holds their class: CIFAR-20 of CIFAR-100.
+
+    Args:
+        images: labelled by class.
+        groups: name of each superclass -> its classes; every class in one superclass.
+
+    Raises:
+        ValueError: a class in no superclass or in two.
+    """
+    superclass = torch.full((images.num_classes,), -1)
+    for number, (name, classes) in enumerate(groups.items()):
+        for label in classes:
+            if not 0 <= label < images.num_classes:
+                raise ValueError(f"class {label} of {name!r} does not exist: {_range(images)}")
+            if superclass[label] >= 0:
+                raise ValueError(f"class {label} is in two superclasses: each has its own")
+            superclass[label] = number
+    alone = (superclass < 0).nonzero().flatten().tolist()
+    if alone:
+        raise ValueError(f"class {alone[0]} is in no superclass: name it in one of the groups")
+    labels = superclass.to(images.device).index_select(0, images.labels)
+    return replace(images, labels=labels, classes=tuple(groups))
+
+
+def forget_subclass(
+    images: Images,
+    classes: int | Iterable[int],
+    *,
+    groups: Mapping[str, Iterable[int]] = CIFAR20,
+) -> Split:
+    """Forget one class or several, where the network knows superclasses alone.
+
+    Both parts are labelled by superclass, so that of a forgotten rocket its superclass, vehicles 2,
+    stays. The same call on the test set gives the unseen images of both parts.
+
+    Source: Chundawat et al., Can Bad Teaching Induce Forgetting?, AAAI 2023, section 5 (CIFAR-20:
+    rocket, class 69).
+
+    Args:
+        images: labelled by class.
+        classes: to forget.
+        groups: name of each superclass -> its classes; by default CIFAR-20 of CIFAR-100.
+
+    Raises:
+        ValueError: as ``forget_classes`` and ``superclasses``.
+    """
+    groups = {name: tuple(own) for name, own in groups.items()}
+    return Split(*(superclasses(part, groups) for part in forget_classes(images, classes)))
 
 
 def forget_random(
@@ -86,6 +161,10 @@ def forget_indices(images: Images, indices: Iterable[int] | Tensor) -> Split:
     chosen = torch.zeros(len(images), dtype=torch.bool)
     chosen[indices] = True
     return _split(images, chosen)
+
+
+def _range(images: Images) -> str:
+    return f"classes are numbered from 0 to {images.num_classes - 1}"
 
 
 def _split(images: Images, chosen: Tensor) -> Split:

@@ -225,7 +225,8 @@ def train(
 def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
     """Logits (S, K), float32, and labels (S,) of all batches, in their order, on the CPU.
 
-    The network is read in eval mode and left in the mode it was in. An ensemble gives (N, S, K).
+    The network is read in eval mode and left in the mode it was in. An ensemble gives logits
+    (N, S, K), and labels (N, S) where each member has its own batches.
 
     Raises:
         ValueError: no batches; logits or images that are not finite; labels out of range.
@@ -238,7 +239,7 @@ def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
             labels.append(targets)
     if not logits:
         raise ValueError("the loader yielded no batches: there is nothing to predict")
-    logits, labels = torch.cat(logits, dim=-2).cpu(), torch.cat(labels).cpu()
+    logits, labels = torch.cat(logits, dim=-2).cpu(), torch.cat(labels, dim=-1).cpu()
     if not logits.isfinite().all():
         raise ValueError("the network's outputs are not finite: its weights or the images hold NaN")
     check_labels(labels, logits.shape[-1])
@@ -317,7 +318,8 @@ def on_device(batch: Iterable[Tensor], device: torch.device, channels_last: bool
 
 
 def has_convolutions(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.Conv2d) for module in model.modules())
+    """Whether channels_last suits the network: not the stacked weights of an ensemble."""
+    return any(isinstance(m, nn.Conv2d) and m.weight.ndim == 4 for m in model.modules())
 
 
 def is_wide(model: nn.Module) -> bool:

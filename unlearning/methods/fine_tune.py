@@ -7,6 +7,7 @@ import copy
 from torch import nn
 
 from ..data import Batches
+from ..ensemble import each_member
 from ..models import NORMALISATIONS, reinitialise, weight_layers
 from ..training import classify, minimise
 
@@ -49,16 +50,20 @@ def fine_tune(
         Diverged: when the loss is no longer finite; names the step and the learning rate.
         ValueError: more layers than there are, or none.
     """
+
+    def with_new_weights(model: nn.Module, seed: int) -> nn.Module:
+        reinitialise(nn.ModuleList(modules_of_last_layers(model, last_layers)), seed=seed)
+        return model
+
     model = copy.deepcopy(model)
+    if reinitialised:
+        model = each_member(model, with_new_weights, seed)
     needed_gradient = {name: p.requires_grad for name, p in model.named_parameters()}
-    trained = modules_of_last_layers(model, last_layers)
     if last_layers is not None:
         model.requires_grad_(False)
-        for module in trained:
+        for module in modules_of_last_layers(model, last_layers):
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(True)
-    if reinitialised:
-        reinitialise(nn.ModuleList(trained), seed=seed)
     minimise(
         model,
         retain,

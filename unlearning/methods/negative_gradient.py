@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batches
+from ..ensemble import member_by_member
 from ..training import cross_entropy, in_epochs, minimise, sized
 
 
+@member_by_member(when="stop_at_chance")  # each stops at a step of its own
 def negative_gradient(
     model: nn.Module,
     forget: Batches,
@@ -112,7 +114,7 @@ def negative_gradient_plus(
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, forgotten: Tensor, wrong: Tensor):
         count = labels.shape[-1]
-        logits = model(torch.cat([images, forgotten], dim=-4))
+        logits = model(beside(images, forgotten))
         kept, lost = logits[..., :count, :], logits[..., count:, :]
         return alpha * cross_entropy(kept, labels) - (1 - alpha) * cross_entropy(lost, wrong)
 
@@ -127,6 +129,13 @@ def negative_gradient_plus(
         seed=seed,
         title="negative gradient +",
     )
+
+
+def beside(images: Tensor, others: Tensor) -> Tensor:
+    """Two batches as one, (..., B + B', C, H, W); what members share is repeated for each."""
+    members = torch.broadcast_shapes(images.shape[:-4], others.shape[:-4])
+    both = [batch.expand(*members, *batch.shape[-4:]) for batch in (images, others)]
+    return torch.cat(both, dim=-4)
 
 
 class Paired:

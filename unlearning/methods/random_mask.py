@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..data import Batches
+from ..ensemble import each_member
 from ..models import weight_layers
 from ..training import classify, minimise
 
@@ -48,14 +49,17 @@ def random_mask(
     """
     if not 0 <= ratio <= 1:
         raise ValueError(f"ratio must be between 0 and 1, not {ratio}")
-    model = copy.deepcopy(model)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for _, layer in weight_layers(model):
-            for w in layer.parameters(recurse=False):
-                w *= (torch.rand(w.shape, generator=generator) >= ratio).to(w)
+
+    def masked(model: nn.Module, seed: int) -> nn.Module:
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for _, layer in weight_layers(model):
+                for w in layer.parameters(recurse=False):
+                    w *= (torch.rand(w.shape, generator=generator) >= ratio).to(w)
+        return model
+
     return minimise(
-        model,
+        each_member(copy.deepcopy(model), masked, seed),
         retain,
         classify,
         epochs=epochs,

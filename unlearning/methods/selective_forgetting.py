@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from ..curvature import fisher_diagonal
 from ..data import Batches
+from ..ensemble import member_by_member
 from ..models import device_of, weight_layers
 
 
+@member_by_member()
 def selective_forgetting(
     model: nn.Module,
     retain: Batches,
@@ -23,7 +25,7 @@ def selective_forgetting(
     forget_classes: Sequence[int] = (),
     labels: str = "exact",
     by_root: bool = True,
-    fisher: Mapping[str, Tensor] | None = None,
+    fisher: Mapping[str, Tensor] | list[Mapping[str, Tensor]] | None = None,
     seed: int = 0,
 ) -> nn.Module:
     r"""Add to each weight Gaussian noise, large where the retained data hardly see it.
@@ -54,7 +56,7 @@ def selective_forgetting(
         by_root: noise has standard deviation sqrt(v). False multiplies by v itself, as one public
             copy of the method does: at alpha 1e-6 it forgets nothing.
         fisher: the Fisher diagonal if it was taken before, to try several ``alpha``; ``retain`` is
-            then not read.
+            then not read. For an ensemble, a list of each member's.
         seed: of the noise and of sampled labels.
 
     Raises:

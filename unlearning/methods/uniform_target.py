@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..data import Batches
 from ..training import cross_entropy, minimise
-from .negative_gradient import Paired
+from .negative_gradient import Paired, beside
 
 
 def uniform_target(
@@ -79,7 +79,7 @@ def uniform_target(
 
     def both(model: nn.Module, images: Tensor, labels: Tensor, forgotten: Tensor, _: Tensor):
         count = labels.shape[-1]
-        logits = model(torch.cat([images, forgotten], dim=-4))
+        logits = model(beside(images, forgotten))
         kept, lost = logits[..., :count, :], logits[..., count:, :]
         return alpha * cross_entropy(kept, labels) + (1 - alpha) * to_uniform(lost)
 
