@@ -535,14 +535,15 @@ def test_each_member_stops_climbing_at_its_own_step(retain, forget):
         assert distance(member, negative_gradient(model, batches, epochs=20, lr=0.05)) < 1e-5
 
 
-def test_images_batches_for_members_are_taken_by_every_method(retain, forget):
-    models = networks()
+@pytest.mark.parametrize("members", [None, 3])
+def test_batches_of_images_are_taken_by_every_method_and_start_afresh(members, retain, forget):
+    models, options = networks(), {"shuffle": True, "augment": True}
     for call in METHODS.values():
-        options = {"shuffle": True, "augment": True}
-        kept, lost = (s.batches(16, seed=3, members=3, **options) for s in (retain, forget))
+        kept, lost = (s.batches(16, seed=3, members=members, **options) for s in (retain, forget))
         found = call(Ensemble(models), kept, lost, seed=4)
         for i, member in enumerate(found.members()):
-            kept, lost = (s.batches(16, seed=3 + i, **options) for s in (retain, forget))
+            seed = 3 + i if members else 3
+            kept, lost = (s.batches(16, seed=seed, **options) for s in (retain, forget))
             assert distance(member, call(models[i], kept, lost, seed=4 + i)) < 1e-4
 
 

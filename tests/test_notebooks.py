@@ -1,5 +1,6 @@
 """The saved notebooks: their shape, their outputs, and that they run in a small configuration."""
 
+import ast
 import re
 import statistics
 import subprocess
@@ -74,6 +75,17 @@ def test_parameters_are_in_one_cell_in_capitals(notebook):
     names = run.parameters(notebook)
     assert {"DATASET", "MODEL", "SEEDS"} <= set(names)
     assert [name for name in names if not re.fullmatch(r"[A-Z][A-Z\d_]*", name)] == []
+
+
+def test_no_parameter_is_made_of_another(notebook):
+    """Overrides come after the parameters: what was made of the old value would keep it."""
+    cell = next(cell for cell in notebook.cells if run.tagged(cell, "parameters"))
+    read = [
+        name.id
+        for name in ast.walk(ast.parse(cell.source))
+        if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Load)
+    ]
+    assert read == []
 
 
 def test_outputs_come_from_one_clean_run(notebook, code, outputs):

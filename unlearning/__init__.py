@@ -5,19 +5,25 @@
     splitting   what is to be forgotten
     models      which network
     training    the one optimisation loop, predictions and checkpoints
+    ensemble    N networks as one module
     curvature   how much does a weight matter
     curriculum  in what order are examples shown
     methods     one published unlearning method a file
     metrics     one question about a network's outputs a file
     report      what does the standard table say
+    many        hundreds of networks, made, measured and resumed
+    challenge   the NeurIPS 2023 challenge: its data, a submission, its score
     plots       one look for every figure
 
 Imports run in that order, one way.
 """
 
+from .challenge import load_challenge, score_submission, write_checkpoints, zip_submission
 from .curriculum import curriculum
 from .curvature import fisher_diagonal
 from .data import Images, load
+from .ensemble import Ensemble
+from .many import run_many
 from .methods import (
     fine_tune,
     impair_repair,
@@ -31,15 +37,23 @@ from .methods import (
 from .metrics import (
     accuracy,
     activation_distance,
+    attack_at,
     average_gap,
+    challenge_score,
     confidence_attack,
     confusion_matrix,
     cross_entropies,
+    forgetting_quality,
     js_divergence,
+    klom,
+    logit_scaled_confidence,
     membership_attack,
     per_class_accuracy,
     relearn_time,
+    rmia,
+    roc,
     tug_of_war,
+    u_lira,
     zero_retrain_forgetting,
 )
 from .models import build
@@ -65,12 +79,15 @@ from .training import (
 
 __all__ = [
     "Diverged",
+    "Ensemble",
     "Images",
     "Split",
     "accuracy",
     "activation_distance",
+    "attack_at",
     "average_gap",
     "build",
+    "challenge_score",
     "confidence_attack",
     "confusion_matrix",
     "cross_entropies",
@@ -82,10 +99,14 @@ __all__ = [
     "forget_indices",
     "forget_random",
     "forget_subclass",
+    "forgetting_quality",
     "impair_repair",
     "js_divergence",
+    "klom",
     "load",
+    "load_challenge",
     "load_or_train",
+    "logit_scaled_confidence",
     "membership_attack",
     "minimise",
     "negative_gradient",
@@ -98,7 +119,11 @@ __all__ = [
     "record",
     "relearn_time",
     "results_folder",
+    "rmia",
+    "roc",
+    "run_many",
     "save",
+    "score_submission",
     "selective_forgetting",
     "set_seed",
     "student_teacher",
@@ -107,6 +132,9 @@ __all__ = [
     "timed",
     "train",
     "tug_of_war",
+    "u_lira",
     "uniform_target",
+    "write_checkpoints",
     "zero_retrain_forgetting",
+    "zip_submission",
 ]
