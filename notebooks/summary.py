@@ -25,8 +25,18 @@ METHODS = {  # notebook -> {name of a row there: name in the README}
     "04_random_mask": {"tuned": "random mask", "retrained": "retrained"},
 }
 WHOLE = RESULTS / "05_uniform_target" / "mnist-mlp" / "one_runs.csv"
+CHAIN = RESULTS / "06_student_teacher" / "mnist-cnn" / "ablation_runs.csv"
+QUALITY = RESULTS / "07_forgetting_quality" / "mnist-mlp" / "forgetting_quality.csv"
 FIGURE = RESULTS / "summary.png"
 COLUMNS = ["retain_accuracy", "forget_accuracy", "test_accuracy", "membership_attack"]
+QUALITY_DIGITS = {  # column -> digits after the point
+    "F / ceiling": 2,
+    "score": 3,
+    "score, 20 % rule": 3,
+    "retain accuracy (%)": 1,
+    "test accuracy (%)": 1,
+    "time (% of retraining)": 1,
+}
 MORE = [*COLUMNS, "confidence_attack", "average_gap", "seconds"]
 
 
@@ -44,28 +54,44 @@ def joined_settings() -> dict[str, pd.DataFrame]:
     return {setting: joined(setting) for setting in ("random", "class")}
 
 
-def markdown(numbers: pd.DataFrame, columns: list[str]) -> str:
-    """A table as GitHub draws it."""
-    shown = readable(numbers, columns)
-    rows = [["", *shown.columns], ["---", *["---:"] * len(columns)]]
+def markdown(shown: pd.DataFrame) -> str:
+    """A table of texts as GitHub draws it."""
+    rows = [["", *shown.columns], ["---", *["---:"] * len(shown.columns)]]
     rows += [[name, *cells] for name, cells in zip(shown.index, shown.to_numpy(), strict=True)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def quality() -> pd.DataFrame:
+    """Forgetting quality as people read it."""
+    numbers = pd.read_csv(QUALITY).set_index("method").rename_axis(None)
+    pairs = zip(numbers["F"], numbers["F, half width"], strict=True)
+    shown = pd.DataFrame({"F": [f"{mean:.3f} ± {half:.3f}" for mean, half in pairs]}, numbers.index)
+    for name, digits in QUALITY_DIGITS.items():
+        shown[name] = numbers[name].map(f"{{:.{digits}f}}".format)
+    return shown
 
 
 def results() -> str:
     """What stands in the README between its marks."""
     settings = joined_settings()
-    digit = table(pd.read_csv(WHOLE).to_dict("records"))
+    digit, chain = (table(pd.read_csv(path).to_dict("records")) for path in (WHOLE, CHAIN))
     columns = ["test_accuracy", "test_forget_accuracy", "all_test_accuracy"]
     parts = [
         "![All methods beside the retrained network](results/summary.png)",
         "**500 random images of 5,000 forgotten** (MNIST, CNN, notebooks 01 to 04)",
-        markdown(settings["random"], MORE),
+        markdown(readable(settings["random"], MORE)),
         "**Class 5 forgotten** (same networks; *test* is over the other nine classes)",
-        markdown(settings["class"], MORE),
+        markdown(readable(settings["class"], MORE)),
         "**Digit 5 forgotten from all of MNIST by a uniform target** (MLP, notebook 05; *test* is "
         "over the other nine digits, *test forget* over digit 5)",
-        markdown(digit, [*columns, "membership_attack", "js_to_retrained", "seconds"]),
+        markdown(readable(digit, [*columns, "membership_attack", "js_to_retrained", "seconds"])),
+        "**Digit 0 forgotten from all of MNIST by noise, a curriculum and teachers** (CNN, "
+        "notebook 06; *relearn steps* are batches until digit 0 is known again)",
+        markdown(readable(chain, [*columns[:2], "zrf", "js_to_retrained", "relearn_steps"])),
+        "**Can 512 unlearned networks be told from 512 retrained ones?** (100 random images of "
+        "5,000, MLP, notebook 07; F of the NeurIPS 2023 challenge, whose ceiling is the row "
+        "*retrained again*; ± 95 % over networks)",
+        markdown(quality()),
     ]
     return "\n\n".join(parts)
 

@@ -252,6 +252,8 @@ def test_copies_of_one_network_are_caught_and_would_look_perfect_if_they_were_no
         eps, _ = strongest(*pair, 1e-5)
         assert eps < 0.5  # H would be 1, and F with it
         assert eps == literal_eps(*pair, guard=False)[0]
+    unguarded = forgetting_quality(copies, retrained, narrow=0, resamples=2)
+    assert unguarded.quality == 1  # above what retraining itself reaches
 
 
 def test_the_guard_is_at_a_hundredth_of_the_wider_range():
@@ -509,6 +511,7 @@ GOOD = np.random.default_rng(0).normal(size=(4, 3))
         (GOOD * np.nan, GOOD, {}, "some values are NaN or infinite"),
         (GOOD, GOOD + np.inf, {}, "some values are NaN or infinite"),
         (GOOD, GOOD, {"delta": 1.0}, r"delta must be in \[0, 1\), not 1.0"),
+        (GOOD, GOOD, {"narrow": 1.5}, r"narrow must be in \[0, 1\], not 1.5"),
         (GOOD, GOOD, {"delta": -0.1}, r"delta must be in \[0, 1\), not -0.1"),
         (GOOD, GOOD, {"bins": 0}, "H needs at least one bin, not 0"),
         (GOOD, GOOD, {"resamples": -1}, "or at least 2, not -1"),

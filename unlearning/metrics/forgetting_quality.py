@@ -89,6 +89,7 @@ def forgetting_quality(
     *,
     delta: float = 1e-5,
     bins: int = 13,
+    narrow: float = NARROW,
     resamples: int = 0,
     seed: int = 0,
 ) -> ForgettingQuality:
@@ -117,6 +118,7 @@ def forgetting_quality(
         retrained: the same of networks that never saw the forget set, (M, S).
         delta: of the differential privacy.
         bins: steps of H.
+        narrow: the guard's: a range below this part of the other's has eps 50; 0 takes it away.
         resamples: bootstrap resamples for the two intervals; 0 leaves them out. Each costs as much
             as the call without them (about 0.4 s for 512 + 512 networks and 100 examples).
         seed: of the bootstrap.
@@ -132,9 +134,9 @@ def forgetting_quality(
         ValueError: fewer than two networks a side, other examples on one side, no examples, values
             that are not finite, or an argument out of its range.
     """
-    check_arguments(delta, bins, resamples)
+    check_arguments(delta, bins, resamples, narrow)
     unlearned, retrained = checked_samples(unlearned, retrained)
-    eps, attack = strongest_attacks(unlearned, retrained, delta)
+    eps, attack = strongest_attacks(unlearned, retrained, delta, narrow)
     points = points_of(eps, bins)
     quality = float(points.mean())
     if resamples == 0:
@@ -143,7 +145,7 @@ def forgetting_quality(
     means = [generator.choice(points, len(points)).mean() for _ in range(resamples)]
     over_examples = np.percentile(means, [2.5, 97.5])
     resampled = [
-        points_of(strongest_attacks(*redrawn, delta)[0], bins).mean()
+        points_of(strongest_attacks(*redrawn, delta, narrow)[0], bins).mean()
         for redrawn in redraw_networks(unlearned, retrained, resamples, generator)
     ]
     over_networks = np.clip(quality + np.array([-1.96, 1.96]) * np.std(resampled, ddof=1), 0, 1)
@@ -232,18 +234,21 @@ def attack_at(
 
 
 def strongest_attacks(
-    unlearned: np.ndarray, retrained: np.ndarray, delta: float
+    unlearned: np.ndarray, retrained: np.ndarray, delta: float, narrow: float = NARROW
 ) -> tuple[np.ndarray, np.ndarray]:
     """eps (S,) and the name of the attack that reached it (S,)."""
     columns = (np.ascontiguousarray(np.sort(side, axis=0).T) for side in (unlearned, retrained))
-    eps, attack = zip(*(guarded(*pair, delta) for pair in zip(*columns, strict=True)), strict=True)
+    pairs = zip(*columns, strict=True)
+    eps, attack = zip(*(guarded(*pair, delta, narrow) for pair in pairs), strict=True)
     return np.array(eps), np.array(attack)
 
 
-def guarded(unlearned: np.ndarray, retrained: np.ndarray, delta: float) -> tuple[float, str]:
+def guarded(
+    unlearned: np.ndarray, retrained: np.ndarray, delta: float, narrow: float = NARROW
+) -> tuple[float, str]:
     """The strongest attack on one example, or 50 where one sample is a point beside the other."""
-    narrow, wide = sorted((width(unlearned), width(retrained)))
-    if narrow < NARROW * wide:
+    smaller, larger = sorted((width(unlearned), width(retrained)))
+    if smaller < narrow * larger:
         return LARGEST_EPS, "identical"
     return strongest(unlearned, retrained, delta)
 
@@ -388,11 +393,15 @@ def checked_samples(
     return sides[0], sides[1]
 
 
-def check_arguments(delta: float, bins: int = 1, resamples: int = 0) -> None:
+def check_arguments(
+    delta: float, bins: int = 1, resamples: int = 0, narrow: float = NARROW
+) -> None:
     if not 0 <= delta < 1:
         raise ValueError(f"delta must be in [0, 1), not {delta}")
     if bins < 1:
         raise ValueError(f"H needs at least one bin, not {bins}")
+    if not 0 <= narrow <= 1:
+        raise ValueError(f"narrow must be in [0, 1], not {narrow}")
     if resamples < 0 or resamples == 1:
         raise ValueError(f"resamples must be 0 (no intervals) or at least 2, not {resamples}")
 
