@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .data import Images
@@ -209,18 +210,9 @@ def loss_histograms(
         figure, axes = plt.subplots(1, len(losses), figsize=size, sharey=True, squeeze=False)
         edges = np.logspace(-6, 1.3, 40)
         for axis, (name, pair) in zip(axes[0], losses.items(), strict=True):
-            for values, kind in zip(pair, ("forget", "test"), strict=True):
-                weights = np.full(len(values), 100 / len(values))
-                axis.hist(
-                    np.clip(values, edges[0], edges[-1]),
-                    edges,
-                    weights=weights,
-                    color=COLOURS[kind],
-                    histtype="step",
-                    linewidth=1.8,
-                    linestyle="-" if kind == "forget" else "--",
-                    label={"forget": "forget set", "test": "unseen"}[kind],
-                )
+            forgotten, unseen = (np.clip(values, edges[0], edges[-1]) for values in pair)
+            outline(axis, forgotten, edges, "forget", "forget set")
+            outline(axis, unseen, edges, "test", "unseen")
             axis.set_xscale("log")
             axis.set_title(name)
             axis.set_xlabel("cross-entropy (nats)")
@@ -339,17 +331,8 @@ def densities(
         figure, axes = plt.subplots(1, len(samples), figsize=size, squeeze=False)
         for axis, (name, pair) in zip(axes[0], samples.items(), strict=True):
             edges = np.linspace(*np.percentile(np.concatenate(pair), [0, 100]), 41)
-            for values, kind in zip(pair, ("forget", "retain"), strict=True):
-                axis.hist(
-                    values,
-                    edges,
-                    weights=np.full(len(values), 100 / len(values)),
-                    color=COLOURS[kind],
-                    histtype="step",
-                    linewidth=1.8,
-                    linestyle="-" if kind == "forget" else "--",
-                    label={"forget": "unlearned", "retain": "retrained"}[kind],
-                )
+            outline(axis, pair[0], edges, "forget", "unlearned")
+            outline(axis, pair[1], edges, "retain", "retrained")
             if thresholds:
                 axis.axvline(thresholds[name], color=GREY, linestyle=":", linewidth=1.6)
             axis.set_title(name)
@@ -391,6 +374,20 @@ def lines(
         figure.legend(loc="outside right center")
         axis.set_title(title)
         return finished(figure, path)
+
+
+def outline(axis: Axes, values: np.ndarray, edges: np.ndarray, kind: str, label: str) -> None:
+    """A histogram in per cent, as a line: whole for what concerns the forget set, else dashed."""
+    axis.hist(
+        values,
+        edges,
+        weights=np.full(len(values), 100 / len(values)),
+        color=COLOURS[kind],
+        histtype="step",
+        linewidth=1.8,
+        linestyle="-" if kind == "forget" else "--",
+        label=label,
+    )
 
 
 def scale_and_colour(name: str) -> tuple[float, str]:

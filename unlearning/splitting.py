@@ -78,7 +78,10 @@ def superclasses(images: Images, groups: Mapping[str, Iterable[int]] = CIFAR20) 
     for number, (name, classes) in enumerate(groups.items()):
         for label in classes:
             if not 0 <= label < images.num_classes:
-                raise ValueError(f"class {label} of {name!r} does not exist: {_range(images)}")
+                raise ValueError(
+                    f"class {label} of {name!r} does not exist: classes are numbered from 0 to "
+                    f"{images.num_classes - 1}"
+                )
             if superclass[label] >= 0:
                 raise ValueError(f"class {label} is in two superclasses: each has its own")
             superclass[label] = number
@@ -161,10 +164,6 @@ def forget_indices(images: Images, indices: Iterable[int] | Tensor) -> Split:
     chosen = torch.zeros(len(images), dtype=torch.bool)
     chosen[indices] = True
     return _split(images, chosen)
-
-
-def _range(images: Images) -> str:
-    return f"classes are numbered from 0 to {images.num_classes - 1}"
 
 
 def _split(images: Images, chosen: Tensor) -> Split:

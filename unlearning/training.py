@@ -107,6 +107,15 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
         )
 
 
+def check_classes(classes: Iterable[int], num_classes: int) -> None:
+    """Refuse a class that the network does not have, in one sentence."""
+    outside = [label for label in classes if not 0 <= label < num_classes]
+    if outside:
+        raise ValueError(
+            f"class {outside[0]} does not exist: the network has {num_classes} outputs"
+        )
+
+
 # ------------------------------------------------------------------------------------------------
 # The loop
 

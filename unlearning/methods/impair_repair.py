@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..data import Batches
 from ..ensemble import member_by_member
 from ..models import device_of, seeded
-from ..training import classify, cross_entropy, minimise, predict, sized
+from ..training import check_classes, classify, cross_entropy, minimise, predict, sized
 
 Noise = dict[int, Tensor]
 """Learned noise: class -> images (noise_size, C, H, W), normalised."""
@@ -178,11 +178,7 @@ def classes_to_forget(
         classes = [label for label in range(num_classes) if label not in kept]
     classes = [classes] if isinstance(classes, Integral) else classes
     classes = list(dict.fromkeys(int(label) for label in classes))
-    outside = [label for label in classes if not 0 <= label < num_classes]
-    if outside:
-        raise ValueError(
-            f"class {outside[0]} does not exist: the network has {num_classes} outputs"
-        )
+    check_classes(classes, num_classes)
     retained = sorted(kept & set(classes))
     if retained:
         raise ValueError(

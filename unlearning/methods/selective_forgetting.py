@@ -12,6 +12,7 @@ from ..curvature import fisher_diagonal
 from ..data import Batches
 from ..ensemble import member_by_member
 from ..models import device_of, weight_layers
+from ..training import check_classes
 
 
 @member_by_member()
@@ -92,9 +93,5 @@ def variance_per_unit(fisher: Tensor, bound: float) -> Tensor:
 
 
 def rows_of(classes: Sequence[int], num_classes: int, device: torch.device) -> Tensor:
-    outside = [label for label in classes if not 0 <= label < num_classes]
-    if outside:
-        raise ValueError(
-            f"class {outside[0]} does not exist: the network has {num_classes} outputs"
-        )
+    check_classes(classes, num_classes)
     return torch.tensor(list(classes), dtype=torch.long, device=device)
