@@ -30,10 +30,8 @@ from tqdm import tqdm
 from .data import UNREADABLE, ImageBatches, Images
 from .ensemble import united
 from .files import whole
-from .models import build, seeded
-from .training import CHECKPOINTS, train
+from .training import CHECKPOINTS, fresh_network, train
 
-SMALLER = {np.dtype(np.float64): np.float32}
 TRIES = 3  # of a group whose process dies, the last one alone
 AHEAD = 2  # groups a core that a cluster is given at a time
 DIED = "died"
@@ -169,9 +167,9 @@ def file_name(seeds: tuple[int, ...]) -> str:
     return f"seeds-{seeds[0]}-{seeds[-1]}-{digest_of(list(seeds))[:6]}.npz"
 
 
-def write_group(file: Path, about: dict, arrays: Arrays) -> None:
+def write_group(file: Path, about: dict, arrays: Arrays, *, save: Callable = np.savez) -> None:
     with whole(file) as beside:
-        np.savez(beside, run=np.array(json.dumps(about)), **arrays)
+        save(beside, run=np.array(json.dumps(about)), **arrays)
 
 
 def read_group(file: Path, about: dict) -> Arrays | None:
@@ -223,10 +221,10 @@ def load_or_run(
         measure, seeds, path=groups, configuration=configuration, group=group, n_jobs=n_jobs
     )
     small = {
-        name: array.astype(SMALLER.get(array.dtype, array.dtype)) for name, array in arrays.items()
+        name: array.astype(np.float32) if array.dtype == np.float64 else array
+        for name, array in arrays.items()
     }
-    with whole(file) as beside, beside.open("wb") as opened:
-        np.savez_compressed(opened, run=np.array(json.dumps(about)), **small)
+    write_group(Path(file), about, small, save=np.savez_compressed)
     return small
 
 
@@ -250,11 +248,7 @@ def train_many(
     Returns:
         A network, or for several seeds an ``Ensemble``.
     """
-    networks = []
-    for seed in seeds:
-        with seeded(seed, torch.device("cpu")):
-            shape = (images.num_classes, images.in_channels, images.image_size)
-            networks.append(build(model, *shape).to(images.device))
+    networks = [fresh_network(model, images, seed).to(images.device) for seed in seeds]
     batches = batches_of(images, seeds, batch_size)
     return train(
         united(networks), batches, epochs=epochs, lr=lr, weight_decay=weight_decay, seed=seeds[0]

@@ -451,9 +451,7 @@ def load_or_train(
         (model in eval mode, seconds of its training when it was trained)
     """
     device = pick_device() if device is None else torch.device(device)
-    with seeded(seed, torch.device("cpu")):
-        network = build(model, images.num_classes, images.in_channels, images.image_size)
-    network.to(device)
+    network = fresh_network(model, images, seed).to(device)
     if has_convolutions(network):  # as training leaves it, so that a loaded one rounds the same way
         network.to(memory_format=torch.channels_last)
     configuration = {
@@ -490,6 +488,12 @@ def load_or_train(
     )
     save_checkpoint(path, network, configuration, seconds=trained.seconds)
     return trained
+
+
+def fresh_network(model: str, images: Images, seed: int) -> nn.Module:
+    """The network of that name for these images, initialised from ``seed``, on the CPU."""
+    with seeded(seed, torch.device("cpu")):
+        return build(model, images.num_classes, images.in_channels, images.image_size)
 
 
 def save_checkpoint(
