@@ -3,12 +3,13 @@
 examples:
   python notebooks/tune.py                    all methods: about 30 minutes on one core
   python notebooks/tune.py random_mask        those named
-  python notebooks/tune.py --dataset fashion_mnist --model mlp
+  python notebooks/tune.py --dataset cifar10 --model resnet20 --train-size 3000 --epochs 20 \\
+      --seeds 100 --fisher sampled    the values for CIFAR-10: about an hour on one core
 
 Each method has twelve trials of five epochs at most, each on two seeds that no notebook reports, in
-the two settings of notebooks 01 to 04: 500 random images and a class. The images that stand for
-unseen ones are training images outside the small training set: the test set is not read. The choice
-is the trial with the smallest average gap to the retrained network.
+two settings of the notebooks: a tenth of the images, at random, and a class. The images that stand
+for unseen ones are training images outside the small training set: the test set is not read. The
+choice is the trial with the smallest average gap to the retrained network.
 
 Every run is a row of results/tuning/<dataset>-<model>.csv, written as soon as it is measured; a run
 that is there already is not repeated.
@@ -17,23 +18,24 @@ that is there already is not repeated.
 import argparse
 import itertools
 import sys
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+from torch import nn
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from unlearning import Diverged, Images, Split, evaluate, load, methods, timed
+from unlearning import Diverged, Images, Split, evaluate, fisher_diagonal, load, methods, timed
 from unlearning.data import balanced_subset
-from unlearning.report import results_folder, write_csv
-from unlearning.splitting import forget_classes, forget_indices, forget_random
-from unlearning.training import load_or_train
+from unlearning.report import Appraisal, appraise, results_folder, write_csv
+from unlearning.splitting import forget_indices, forget_random, split_off
+from unlearning.training import load_or_train, pick_device
 
-TRAIN_SIZE, FORGET_COUNT, FORGET_CLASS = 5_000, 500, 5  # as in the notebooks
-TRAINING = {"epochs": 15, "lr": 0.1, "batch_size": 64}  # as in the notebooks
+FORGET = {"random": 0.1, "class": 5}  # a tenth of the images and a class, as in the notebooks
 VALIDATION_SIZE = 5_000
-SETTINGS, SEEDS = ("random", "class"), (100, 101)
 GRIDS = {
     "fine_tune": {"lr": [0.003, 0.01, 0.03, 0.1, 0.2, 0.4], "weight_decay": [5e-4, 5e-3]},
     "negative_gradient": {
@@ -62,57 +64,81 @@ def trials(method: str) -> list[dict]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def split_of(train: Images, setting: str, seed: int) -> Split:
-    if setting == "class":
-        return forget_classes(train, FORGET_CLASS)
-    return forget_random(train, count=FORGET_COUNT, seed=seed)
+@dataclass
+class Case:
+    """One setting and seed: what is forgotten, by which network, and what that is compared with."""
+
+    split: Split
+    seed: int
+    original: nn.Module
+    retrained: Appraisal
+    unseen: Images
+    labels: str
+
+    @cached_property
+    def fisher(self) -> tuple[dict, float]:
+        """The Fisher information of the original network, and its seconds."""
+        retain = self.split.retain.batches(64)
+        return timed(fisher_diagonal, self.original, retain, labels=self.labels)
+
+    def measure(self, method: str, trial: dict) -> dict:
+        """One run's numbers; one that diverged has a gap of 1, the largest there is."""
+        options, before = arguments(method, self.split, self.seed) | trial, 0.0
+        if method == "selective_forgetting":
+            options["fisher"], before = self.fisher
+        try:
+            unlearned, seconds = timed(getattr(methods, method), self.original, **options)
+        except Diverged:
+            return {"average_gap": 1.0}
+        numbers = evaluate(unlearned, self.split, self.unseen, retrained=self.retrained)
+        return {"seconds": before + seconds} | numbers
+
+
+def prepare(options: argparse.Namespace) -> dict[tuple[str, int], Case]:
+    """The networks of every setting and seed, trained or from their checkpoints."""
+    full, _ = load(options.dataset)
+    train = balanced_subset(full, options.train_size)
+    others = forget_indices(full, train.indices).retain
+    unseen = forget_random(others, count=VALIDATION_SIZE, seed=0).forget
+    train, unseen = (images.to(pick_device()) for images in (train, unseen))
+    recipe, cases = {"model": options.model, "epochs": options.epochs, "lr": 0.1}, {}
+    for setting, seed in itertools.product(FORGET, options.seeds):
+        split = split_off(train, FORGET[setting], seed=seed)
+        original = load_or_train(train, seed=seed, **recipe).model
+        retrained = load_or_train(split.retain, seed=seed, **recipe).model
+        goal = appraise(retrained, split, unseen)
+        cases[setting, seed] = Case(split, seed, original, goal, unseen, options.fisher)
+    return cases
 
 
 def arguments(method: str, split: Split, seed: int) -> dict:
     """What a method is given beside its trial: the data that it reads, seed, and the class."""
     retain, forget = (part.batches(64, shuffle=True, seed=seed) for part in split)
+    classes = {"forget_classes": split.forget_classes}
     data = {
         "negative_gradient": {"forget": forget},
         "negative_gradient_plus": {"retain": retain, "forget": forget},
-        "selective_forgetting": {"retain": retain, "forget_classes": split.forget_classes},
-        "uniform_target": {"retain": retain, "forget": forget, "epochs": 5},
+        "selective_forgetting": {"retain": retain, **classes},
+        "uniform_target": {"retain": retain, "forget": forget, "epochs": 5, **classes},
         "student_teacher": {"retain": retain, "forget": forget, "epochs": 5},
     }
     return {"seed": seed} | data.get(method, {"retain": retain})
 
 
-def measure(
-    method: str, trial: dict, setting: str, seed: int, train: Images, unseen: Images, model: str
-) -> dict:
-    """One run's numbers; one that diverged has a gap of 1, the largest there is."""
-    split = split_of(train, setting, seed)
-    original = load_or_train(train, model=model, seed=seed, **TRAINING).model
-    retrained = load_or_train(split.retain, model=model, seed=seed, **TRAINING).model
-    options = arguments(method, split, seed) | trial
-    try:
-        unlearned, seconds = timed(getattr(methods, method), original, **options)
-    except Diverged:
-        return {"average_gap": 1.0}
-    return {"seconds": seconds} | evaluate(unlearned, split, unseen, retrained=retrained)
-
-
-def tune(chosen: list[str], dataset: str, model: str) -> None:
-    full, _ = load(dataset)
-    train = balanced_subset(full, TRAIN_SIZE)
-    others = forget_indices(full, train.indices).retain
-    unseen = forget_random(others, count=VALIDATION_SIZE, seed=0).forget
-    path = results_folder("tuning", dataset, model).with_suffix(".csv")
+def tune(chosen: list[str], options: argparse.Namespace) -> None:
+    cases = prepare(options)
+    path = results_folder("tuning", options.dataset, options.model).with_suffix(".csv")
     rows = pd.read_csv(path).to_dict("records") if path.exists() else []
     done = {tuple(row[name] for name in ("method", "trial", "setting", "seed")) for row in rows}
     for method in chosen:
-        settings = ("class",) if method in CLASSES_ALONE else SETTINGS
-        todo = list(itertools.product(trials(method), settings, SEEDS))
+        settings = ("class",) if method in CLASSES_ALONE else FORGET
+        todo = list(itertools.product(trials(method), settings, options.seeds))
         for trial, setting, seed in tqdm(todo, desc=method, leave=False):
             text = ", ".join(f"{name}={value}" for name, value in trial.items())
             if (method, text, setting, seed) in done:
                 continue
             row = {"method": method, "trial": text, "setting": setting, "seed": seed}
-            rows.append(row | measure(method, trial, setting, seed, train, unseen, model))
+            rows.append(row | cases[setting, seed].measure(method, trial))
             write_csv(pd.DataFrame(rows), path)
         print(best(pd.DataFrame(rows), method), flush=True)
 
@@ -131,13 +157,18 @@ def main() -> None:
         description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("methods", nargs="*", help=f"of {', '.join(GRIDS)}; default: all")
-    parser.add_argument("--dataset", default="mnist")
-    parser.add_argument("--model", default="cnn")
+    add = parser.add_argument
+    add("--dataset", default="mnist")
+    add("--model", default="cnn")
+    add("--train-size", type=int, default=5_000, help="images, equally many of each class")
+    add("--epochs", type=int, default=15, help="of the original and the retrained networks")
+    add("--seeds", type=int, nargs="+", default=[100, 101], help="that no notebook reports")
+    add("--fisher", choices=["exact", "sampled"], default="exact", help="labels of the Fisher")
     options = parser.parse_args()
     unknown = [name for name in options.methods if name not in GRIDS]
     if unknown:
         parser.error(f"there is no method {unknown[0]!r}: choose among {', '.join(GRIDS)}")
-    tune(options.methods or list(GRIDS), options.dataset, options.model)
+    tune(options.methods or list(GRIDS), options)
 
 
 if __name__ == "__main__":

@@ -115,6 +115,18 @@ def test_one_process_is_this_one_and_keeps_its_threads(tmp_path):
     assert torch.get_num_threads() == threads
 
 
+def test_on_a_gpu_one_process_is_the_default(tmp_path, monkeypatch):
+    def measure(seeds):
+        return {"process": [os.getpid()] * len(seeds)}
+
+    monkeypatch.setattr("unlearning.many.pick_device", lambda: torch.device("cuda"))
+    found = run_many(measure, range(3), path=tmp_path / "1", configuration={}, group=1)
+    assert set(found["process"]) == {os.getpid()}
+    with joblib.parallel_config(n_jobs=2):  # as the caller says
+        found = run_many(measure, range(3), path=tmp_path / "2", configuration={}, group=1)
+    assert os.getpid() not in found["process"]
+
+
 def test_tensors_come_back_as_arrays(tmp_path):
     def measure(seeds):
         return {"logits": torch.tensor(seeds, dtype=torch.float32, requires_grad=True)[:, None]}
@@ -498,8 +510,9 @@ def same_weights(one, other):
     return all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in pairs)
 
 
-def test_networks_of_many_seeds_are_those_of_load_or_train(tiny, tmp_path):
-    recipe = {"model": "mlp", "epochs": 2, "lr": 0.1, "batch_size": 16}
+@pytest.mark.parametrize("augment", [False, True])
+def test_networks_of_many_seeds_are_those_of_load_or_train(tiny, tmp_path, augment):
+    recipe = {"model": "mlp", "epochs": 2, "lr": 0.1, "batch_size": 16, "augment": augment}
     together = train_many(tiny, [4, 5], **recipe)
     for seed, member in zip([4, 5], together.members(), strict=True):
         alone = train_many(tiny, [seed], **recipe)

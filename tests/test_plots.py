@@ -33,6 +33,14 @@ def records():
     ]
 
 
+def timed_records():
+    """Records with seconds and gaps: retraining takes 10 s, fine-tuning 5 s."""
+    seconds = {"original": 11.0, "fine-tuned": 5.0, "retrained": 10.0}
+    gaps = {"original": 0.2, "fine-tuned": 0.1, "retrained": 0.0}
+    times = [{**row, "seconds": seconds[row["method"]]} for row in records()]
+    return [{**row, "average_gap": gaps[row["method"]]} for row in times]
+
+
 def swept():
     generator = np.random.default_rng(0)
     return pd.DataFrame(
@@ -58,6 +66,9 @@ FIGURES = {
     "comparison": lambda tiny, **k: plots.comparison(TABLES, MORE, title=TITLE, **k),
     "differences": lambda tiny, **k: plots.differences(
         differences(records(), PAIRS), COLUMNS[2:], claims=CLAIMS, title=TITLE, **k
+    ),
+    "trade_off": lambda tiny, **k: plots.trade_off(
+        {"examples": table(timed_records()), "a class": table(timed_records())}, title=TITLE, **k
     ),
     "sweep": lambda tiny, **k: plots.sweep(
         swept(), "lr", MORE, title=TITLE, xlabel="learning rate", tables=TABLES, log=True, **k
@@ -293,3 +304,12 @@ def test_lines_are_drawn_at_their_values_and_the_goal_dashed():
     found = {line.get_label(): (list(line.get_ydata()), line.get_ls()) for line in axis.lines}
     assert found == {"masked": ([0.1, 0.2], "-"), "again": ([0.3, 0.4], "--")}
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["16", "512"]
+
+
+def test_time_is_drawn_against_that_of_retraining_and_gaps_in_per_cent():
+    figure = plots.trade_off({"examples": table(timed_records())}, title=TITLE)
+    (axis,) = figure.axes
+    (point,) = [bars.lines[0] for bars in axis.containers]
+    assert (point.get_xdata(), point.get_ydata()) == ([50.0], pytest.approx([10.0]))
+    (dashed,) = [line for line in axis.lines if line.get_linestyle() == "--"]
+    assert set(dashed.get_ydata()) == {20.0}

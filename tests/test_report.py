@@ -32,8 +32,10 @@ from unlearning import (
     tug_of_war,
     zero_retrain_forgetting,
 )
+from unlearning.many import load_or_run
 from unlearning.models import reinitialise
-from unlearning.report import differences, half_width
+from unlearning.report import appraise, appraising, beside, differences, half_width, records_of
+from unlearning.training import Timed
 
 ALWAYS = {
     "retain_accuracy",
@@ -172,6 +174,49 @@ def test_the_svm_learns_from_at_most_so_many_examples(examples, test, monkeypatc
     assert sizes == [(30, 30, 20)]
 
 
+def test_what_was_said_of_the_retrained_network_stands_for_it(examples, test):
+    split, original, retrained = examples
+    goal = appraise(retrained, split, test)
+    again = evaluate(original, split, test, retrained=goal)
+    assert again == evaluate(original, split, test, retrained=retrained)
+    assert beside(appraise(original, split, test), goal) == again
+    assert goal.numbers == evaluate(retrained, split, test)
+
+
+def test_networks_measured_once_give_the_rows_that_record_gives(examples, test, tmp_path):
+    split, original, retrained = examples
+    kinds, found = {"original": original, "retrained": retrained}, {}
+    for name, model in kinds.items():
+        measure = appraising(
+            lambda seed, model=model: Timed(model, seed + 0.5), lambda _: split, test
+        )
+        kept = tmp_path / f"{name}.npz"
+        options = {"configuration": {"kind": name}, "groups": tmp_path, "group": 1, "n_jobs": 1}
+        first = load_or_run(kept, measure, [3, 4], **options)
+        found[name] = load_or_run(kept, None, [3, 4], **options)  # read: measure is not called
+        assert found[name].keys() == first.keys()
+    rows = records_of("original", [3, 4], found["original"], retrained=found["retrained"])
+    for row, seed in zip(rows, (3, 4), strict=True):
+        run = Timed(original, seed + 0.5)
+        expected = record("original", seed, run, split, test, retrained=retrained)
+        assert row.keys() == expected.keys()
+        texts = {"method", "device", "torch"}
+        assert {row[name] == expected[name] for name in texts} == {True}
+        for name in row.keys() - texts:  # kept in half precision
+            assert row[name] == pytest.approx(expected[name], rel=5e-3, abs=1e-3), name
+
+
+def test_losses_of_the_test_images_are_kept_for_the_histograms(whole_class, test):
+    split, original, _ = whole_class
+    measure = appraising(lambda seed: Timed(original, 1.0), lambda _: split, test)
+    kept = measure([0])
+    unseen = test.of_classes([2], others=True)
+    losses = cross_entropies(*predict(original, unseen.in_order()))
+    np.testing.assert_allclose(kept["test_losses"][0], losses, rtol=2e-3, atol=1e-6)
+    logits, _ = predict(original, split.forget.in_order())
+    np.testing.assert_allclose(kept["forget_logits"][0], logits, rtol=2e-3, atol=1e-3)
+
+
 def test_record_is_a_row_for_the_table(examples, test):
     split, original, retrained = examples
     run = timed(copy.deepcopy, original)
@@ -179,11 +224,24 @@ def test_record_is_a_row_for_the_table(examples, test):
     assert row["method"] == "copy" and row["seed"] == 3 and row["seconds"] == run.seconds > 0
     numbers = {key: row[key] for key in ALWAYS | AGAINST_RETRAINED}
     assert numbers == evaluate(original, split, test, retrained=retrained)
-    assert len(row) == len(numbers) + 3
+    assert row["torch"] in torch.__version__ and row["device"]
+    assert len(row) == len(numbers) + 5
 
 
 # ------------------------------------------------------------------------------------------------
 # The table
+
+
+def test_texts_such_as_the_device_are_left_out_of_means_and_differences(tmp_path):
+    texts = {"device": "CPU, 2 cores", "torch": "2.8.0"}
+    rows = [{**row, **texts} for row in RECORDS]
+    pd.testing.assert_frame_equal(table(rows), table(RECORDS))
+    pd.testing.assert_frame_equal(save(rows, tmp_path, "all"), table(RECORDS))
+    assert set(pd.read_csv(tmp_path / "all_runs.csv")["device"]) == {"CPU, 2 cores"}
+    assert "device_mean" not in pd.read_csv(tmp_path / "all_table.csv")
+    pairs = {"gain": ("retrained", "original")}
+    pd.testing.assert_frame_equal(differences(rows, pairs), differences(RECORDS, pairs))
+
 
 RECORDS = [
     {"method": "retrained", "seed": 0, "retain_accuracy": 1.0, "seconds": 4.0},

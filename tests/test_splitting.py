@@ -20,6 +20,7 @@ from unlearning import (
     forget_random,
     forget_subclass,
     predict,
+    split_off,
     student_teacher,
     superclasses,
     train,
@@ -140,6 +141,21 @@ def test_split_of_a_split_still_names_places_of_the_first_set():
     inner = forget_indices(forget_classes(images, 1).retain, [1])
     assert inner.forget.images.flatten().tolist() == inner.forget.indices.tolist() == [2]
     assert inner.retain.indices.tolist() == [0, 4]
+
+
+def test_one_value_says_what_is_forgotten():
+    images = numbered([0, 1, 2, 3, 4] * 10)
+    pairs = [
+        (split_off(images, 0.1, seed=3), forget_random(images, count=5, seed=3)),
+        (split_off(images, 2, seed=3), forget_classes(images, 2)),
+        (split_off(images, [1, 4], seed=3), forget_classes(images, [1, 4])),
+    ]
+    for found, expected in pairs:
+        for ours, theirs in zip(found, expected, strict=True):
+            assert torch.equal(ours.indices, theirs.indices)
+    for nothing in (0.0, 1.0, 7, []):
+        with pytest.raises(ValueError):
+            split_off(images, nothing, seed=3)
 
 
 def test_split_unpacks_as_retain_then_forget():

@@ -476,6 +476,22 @@ def test_frozen_batchnorm_keeps_its_statistics_and_a_free_one_does_not(tiny):
         assert (layer.num_batches_tracked == before["num_batches_tracked"]) == (layer is frozen)
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_cudnn_looks_for_fast_convolutions_unless_it_is_to_be_deterministic(
+    monkeypatch, tiny, deterministic
+):
+    cudnn, seen = torch.backends.cudnn, []
+    monkeypatch.setattr(cudnn, "deterministic", deterministic)
+
+    def loss(model, images, labels):
+        seen.append(cudnn.benchmark)
+        return classify(model, images, labels)
+
+    minimise(build("cnn", 4, 1, 8), tiny.batches(96), loss, epochs=1, lr=0.1)
+    assert seen == [not deterministic]
+    assert cudnn.benchmark is False
+
+
 def test_threads_are_one_for_a_small_network_all_for_a_wide_one_and_restored():
     wide = nn.Sequential(nn.Conv2d(1, 128, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     narrow = nn.Sequential(nn.Conv2d(1, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -520,7 +536,15 @@ def test_mixed_precision_computes_in_bfloat16_and_learns_as_well(tiny):
 
 
 def test_small_networks_are_trained_in_full_precision_by_default():
-    assert not any(training.bfloat16_pays(build(name)) for name in ("mlp", "cnn", "resnet20"))
+    assert not any(training.bfloat16_pays(build(name)) for name in ("mlp", "cnn"))
+
+
+def test_deep_networks_are_trained_in_bfloat16_where_the_processor_has_it(monkeypatch):
+    for has_it in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has_it=has_it: has_it)
+        for name in ("resnet20", "resnet18"):
+            assert training.bfloat16_pays(build(name)) == has_it
+            assert not training.bfloat16_pays(build(name).double())
 
 
 def test_timed_hands_the_arguments_on_and_gives_model_and_seconds():

@@ -64,6 +64,7 @@ from .splitting import (
     forget_indices,
     forget_random,
     forget_subclass,
+    split_off,
     superclasses,
 )
 from .training import (
@@ -126,6 +127,7 @@ __all__ = [
     "score_submission",
     "selective_forgetting",
     "set_seed",
+    "split_off",
     "student_teacher",
     "superclasses",
     "table",

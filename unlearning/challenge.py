@@ -376,7 +376,6 @@ def score_submission(
     bins: int = 13,
     resamples: int = 0,
     seed: int = 0,
-    batch_size: int = 1000,
     device: torch.device | str | None = None,
     n_jobs: int | None = None,
 ) -> Score:
@@ -395,7 +394,7 @@ def score_submission(
         original: the network before unlearning, for the floor: N copies of it.
         seconds, retraining_seconds: of one network; over 20 % of retraining's the score is 0.
         delta, bins, resamples, seed: as ``forgetting_quality``.
-        batch_size, device, n_jobs: as ``measure_checkpoints``.
+        device, n_jobs: as ``measure_checkpoints``.
 
     Raises:
         ValueError, FileNotFoundError: as ``measure_checkpoints`` and ``forgetting_quality``.
@@ -405,7 +404,7 @@ def score_submission(
     def measured(networks: Path | str | Measured) -> Measured:
         if isinstance(networks, Measured):
             return networks
-        how = {"batch_size": batch_size, "device": device, "n_jobs": n_jobs}
+        how = {"device": device, "n_jobs": n_jobs}
         return measure_checkpoints(networks, build, **sets, **how)
 
     ours, theirs = measured(submission), measured(retrained)
@@ -430,7 +429,7 @@ def score_submission(
     if second_retrained is not None:
         ceiling = quality_of(measured(second_retrained).confidences)
     if original is not None:
-        one = confidences_of(original, forget, batch_size)
+        one = confidences_of(original, forget)
         floor = quality_of(np.tile(one, (len(ours.confidences), 1)))
     retain_ratio = accuracies["retain_accuracy"] / accuracies["retrained_retain_accuracy"]
     test_ratio = accuracies["test_accuracy"] / accuracies["retrained_test_accuracy"]
@@ -453,7 +452,6 @@ def measure_checkpoints(
     retain: Images,
     forget: Images,
     test: Images,
-    batch_size: int = 1000,
     device: torch.device | str | None = None,
     n_jobs: int | None = None,
 ) -> Measured:
@@ -465,9 +463,8 @@ def measure_checkpoints(
         source: folder or zip whose ``.pth`` files are state dicts; a zip may hold them in folders.
         build: ``build() -> network`` that they fit.
         retain, forget, test: as ``score_submission``.
-        batch_size: of the predictions.
         device: of the predictions; by default the best there is.
-        n_jobs: as ``run_many``; by default one process on a GPU.
+        n_jobs: as ``run_many``.
 
     Raises:
         FileNotFoundError: no such folder or zip.
@@ -475,8 +472,6 @@ def measure_checkpoints(
     """
     source = Path(source)
     device = pick_device() if device is None else torch.device(device)
-    if n_jobs is None and device.type != "cpu":
-        n_jobs = 1
     names = names_in(source)
     starts = range(0, len(names), READ_TOGETHER)
     groups = [tuple(names[start : start + READ_TOGETHER]) for start in starts]
@@ -484,7 +479,7 @@ def measure_checkpoints(
 
     def measured(own: tuple[str, ...]) -> list[tuple]:
         network = build().to(device)
-        return [numbers_of(load_weights(network, source, name), *sets, batch_size) for name in own]
+        return [numbers_of(load_weights(network, source, name), *sets) for name in own]
 
     rows = {}
     bar = tqdm(total=len(names), desc="reading networks", leave=False, disable=None)
@@ -496,10 +491,10 @@ def measure_checkpoints(
 
 
 def numbers_of(
-    network: nn.Module, retain: Images, forget: Images, test: Images, batch_size: int
+    network: nn.Module, retain: Images, forget: Images, test: Images
 ) -> tuple[np.ndarray, float, float, float]:
     """One network's row of ``Measured``."""
-    parts = (predict(network, images.batches(batch_size)) for images in (retain, forget, test))
+    parts = (predict(network, images.in_order()) for images in (retain, forget, test))
     retain_read, forget_read, test_read = parts
     return (
         logit_scaled_confidence(*forget_read),
@@ -530,8 +525,8 @@ def measuring(
     some = test.select(torch.arange(min(unseen, len(test))))
 
     def row(network: nn.Module, seconds: float) -> dict[str, np.ndarray]:
-        others = confidences_of(network, some, 1000).astype(np.float16)
-        numbers = Measured(*numbers_of(network, *split, test, 1000))
+        others = confidences_of(network, some).astype(np.float16)
+        numbers = Measured(*numbers_of(network, *split, test))
         return {**numbers._asdict(), "unseen_confidences": others, "seconds": seconds}
 
     def measure(seeds: list[int]) -> dict[str, np.ndarray]:
@@ -634,8 +629,8 @@ def attack_table(
     return pd.DataFrame(rows).T
 
 
-def confidences_of(network: nn.Module, forget: Images, batch_size: int) -> np.ndarray:
-    return logit_scaled_confidence(*predict(network, forget.batches(batch_size)))
+def confidences_of(network: nn.Module, forget: Images) -> np.ndarray:
+    return logit_scaled_confidence(*predict(network, forget.in_order()))
 
 
 def names_in(source: Path) -> list[str]:

@@ -39,7 +39,7 @@ def curriculum(
     if order == "random":
         generator = torch.Generator().manual_seed(seed)
         return images.select(torch.randperm(len(images), generator=generator))
-    logits, labels = predict(model, images.batches(1000))
+    logits, labels = predict(model, images.in_order())
     logits, own = logits.double(), F.one_hot(labels, logits.shape[-1]).bool()
     difficulty = logits.masked_fill(own, -torch.inf).logsumexp(-1) - logits[own]
     return images.select(difficulty.argsort(descending=order == "hard_first", stable=True))

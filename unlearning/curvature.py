@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 
 from .data import Batches
 from .models import device_of, seeded
-from .training import in_epochs, on_device, threads_for
+from .training import at_full_speed, in_epochs, on_device
 
 CHUNK_FLOATS = 2**26  # per-example gradients held at once: 256 MB
 
@@ -55,7 +55,7 @@ def fisher_diagonal(
     generator = torch.Generator().manual_seed(seed)
     total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     count, add = 0, None
-    with threads_for(model), seeded(seed, device):  # a shuffling loader keeps one order
+    with at_full_speed(model), seeded(seed, device):  # a shuffling loader keeps one order
         for batch in in_epochs(batches, [0]):
             images = on_device(batch, device, channels_last=False)[0]
             add = add or (add_closed_form if in_closed_form(model, images[:1]) else add_by_func)

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from .data import UNREADABLE, ImageBatches, Images
 from .ensemble import united
 from .files import whole
-from .training import CHECKPOINTS, fresh_network, train
+from .training import CHECKPOINTS, fresh_network, pick_device, train
 
 TRIES = 3  # of a group whose process dies, the last one alone
 AHEAD = 2  # groups a core that a cluster is given at a time
@@ -71,10 +71,10 @@ def run_many(
         with Client(address), joblib.parallel_config(backend="dask"):  # a cluster of dask's
             run_many(...)
 
-    With one process, ``measure`` is called in this one, with all its threads. On a GPU that is the
-    way: ``n_jobs=1``, and a ``measure`` that trains its group as one ``Ensemble``. Functions of a
-    notebook and closures can be sent to workers; what they hold is sent with every group, so large
-    data is better loaded by ``measure`` itself.
+    With one process, ``measure`` is called in this one, with all its threads. That is the default
+    where there is a GPU, on which ``measure`` had better train its group as one ``Ensemble``.
+    Functions of a notebook and closures can be sent to workers; what they hold is sent with every
+    group, so large data is better loaded by ``measure`` itself.
 
     A worker that dies (killed for want of memory, say) loses the groups that were in hand, which
     are run again, twice at most.
@@ -87,7 +87,8 @@ def run_many(
         configuration: everything that changes what ``measure`` gives, in values that JSON has. What
             is not in it is not known to have changed.
         group: seeds a call of ``measure``.
-        n_jobs: processes; by default what ``joblib.parallel_config`` says, else one a core.
+        n_jobs: processes; by default what ``joblib.parallel_config`` says, else one a core, or on a
+            machine with a GPU one.
 
     Returns:
         {name: array (len(seeds), ...)}.
@@ -237,30 +238,33 @@ def train_many(
     lr: float,
     batch_size: int = 64,
     weight_decay: float = 5e-4,
+    augment: bool = False,
 ) -> nn.Module:
     """Train a network from scratch for each seed, as ``load_or_train`` does, and keep no file.
 
     Args:
         images: training set; the networks are trained on its device.
         seeds: of initialisation and order, one after the other: s, s + 1, ...
-        model, epochs, lr, batch_size, weight_decay: as ``load_or_train``.
+        model, epochs, lr, batch_size, weight_decay, augment: as ``load_or_train``.
 
     Returns:
         A network, or for several seeds an ``Ensemble``.
     """
     networks = [fresh_network(model, images, seed).to(images.device) for seed in seeds]
-    batches = batches_of(images, seeds, batch_size)
+    batches = batches_of(images, seeds, batch_size, augment=augment)
     return train(
         united(networks), batches, epochs=epochs, lr=lr, weight_decay=weight_decay, seed=seeds[0]
     )
 
 
-def batches_of(images: Images, seeds: Sequence[int], batch_size: int) -> ImageBatches:
+def batches_of(
+    images: Images, seeds: Sequence[int], batch_size: int, *, augment: bool = False
+) -> ImageBatches:
     """Shuffled batches for the networks of these seeds, s, s + 1, ...: each has its own order."""
     if list(seeds) != list(range(seeds[0], seeds[0] + len(seeds))):
         raise ValueError(f"seeds must follow each other, s, s + 1, ..., not {list(seeds)}")
     members = None if len(seeds) == 1 else len(seeds)
-    return images.batches(batch_size, shuffle=True, seed=seeds[0], members=members)
+    return images.batches(batch_size, shuffle=True, seed=seeds[0], augment=augment, members=members)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -347,7 +351,7 @@ def as_they_come(
     backend, configured = get_active_backend()
     on_a_cluster = n_jobs is None and hasattr(backend, "client")
     if n_jobs is None:
-        n_jobs = -1 if configured is None else configured
+        n_jobs = configured or (-1 if pick_device().type == "cpu" else 1)
     if on_a_cluster:
         return surviving(partial(on_dask, backend), call, items)
     if effective_n_jobs(n_jobs) == 1:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from .data import Images
 from .files import whole
@@ -111,6 +112,56 @@ def comparison(
             row[0].set_yticks(places, numbers.index)
             row[0].set_title(setting, loc="left", fontweight="bold")
         figure.suptitle(f"{title}\n(dashed: retrained; bars: standard deviation over seeds)")
+        return finished(figure, path)
+
+
+def trade_off(
+    tables: Mapping[str, pd.DataFrame], *, title: str, path: Path | str | None = None
+) -> Figure:
+    """A panel a setting: each method's average gap to retraining against its time.
+
+    Args:
+        tables: setting -> its table, as ``report.table`` gives it, with the rows "retrained", whose
+            seconds are 100 %, and "original", whose gap is drawn dashed.
+    """
+    with plt.rc_context(STYLE):
+        size = (2 + 2.9 * len(tables), 3.6)
+        figure, axes = plt.subplots(1, len(tables), figsize=size, sharey=True, squeeze=False)
+        names = list(dict.fromkeys(name for numbers in tables.values() for name in numbers.index))
+        names = [name for name in names if name not in ("original", "retrained")]
+        styles = dict(zip(names, LINES, strict=False))
+        for axis, (setting, numbers) in zip(axes[0], tables.items(), strict=True):
+            percent = 100 / numbers.loc["retrained", ("seconds", "mean")]
+            for name in numbers.index.intersection(names, sort=False):
+                x, y = (
+                    numbers.loc[name, "seconds"] * percent,
+                    100 * numbers.loc[name, "average_gap"],
+                )
+                bars = {"xerr": np.nan_to_num(x["std"]), "yerr": np.nan_to_num(y["std"])}
+                colour, marker = styles[name]
+                look = {"color": colour, "marker": marker, "linestyle": "", "capsize": 2}
+                axis.errorbar(x["mean"], y["mean"], **bars, **look, label=name)
+            axis.axhline(
+                100 * numbers.loc["original", ("average_gap", "mean")],
+                color=GREY,
+                linestyle="--",
+                linewidth=1,
+            )
+            axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter(NullFormatter())
+            axis.set_xlabel("time (% of retraining)")
+            axis.set_title(setting, loc="left", fontweight="bold")
+        axes[0, 0].set_ylabel(heading("average_gap"))
+        axes[0, 0].set_ylim(bottom=0)
+        every = {
+            label: handle
+            for axis in axes[0]
+            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(every.values(), every.keys(), loc="outside right center")
+        figure.suptitle(f"{title}\n(dashed: original; bars: standard deviation over seeds)")
         return finished(figure, path)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
+from pandas.core.groupby import DataFrameGroupBy
 from scipy import stats
-from torch import nn
+from torch import Tensor, nn
 
 from .data import Images
 from .files import RESULTS, whole
@@ -27,7 +30,7 @@ from .metrics import (
 from .metrics.membership import FEWEST_ATTACKED
 from .models import reinitialise
 from .splitting import Split
-from .training import Timed, predict
+from .training import Timed, device_name, predict
 
 STANDARD = (
     "seconds",
@@ -43,12 +46,65 @@ STANDARD = (
 RATIOS = {"zrf", "js_to_retrained", "activation_distance", "tug_of_war"}
 
 
+class Appraisal(NamedTuple):
+    """What can be said of one network alone, and what others are compared with it by."""
+
+    numbers: dict[str, float]
+    forget_logits: Tensor  # (F, K), of the forget set
+    test_losses: np.ndarray  # (T,), cross-entropies of all that is called "test" in its numbers
+
+
+def appraise(
+    model: nn.Module, split: Split, test: Images, *, attacked: int = 1000, seed: int = 0
+) -> Appraisal:
+    """Read a network once, and take all numbers of ``evaluate`` that need no other network.
+
+    Args:
+        model, split, test, attacked, seed: as ``evaluate``.
+    """
+    unseen, same_kind = test, test
+    if split.forget_classes:
+        same_kind = test.of_classes(split.forget_classes)
+        unseen = test.of_classes(split.forget_classes, others=True)
+    parts = {"retain": split.retain, "forget": split.forget, "test": unseen}
+    read = {part: predict(model, images.in_order()) for part, images in parts.items()}
+    numbers = {f"{part}_accuracy": accuracy(*read[part]) for part in parts}
+    like_forget = read["test"]
+    if split.forget_classes:
+        like_forget = predict(model, same_kind.in_order())
+        numbers["test_forget_accuracy"] = accuracy(*like_forget)
+    losses = {part: cross_entropies(*read[part]) for part in parts}
+    sides = losses["forget"], cross_entropies(*like_forget)
+    attackable = min(len(side) for side in sides) >= FEWEST_ATTACKED
+    numbers["membership_attack"] = membership_attack(*sides, seed=seed) if attackable else np.nan
+    generator = np.random.default_rng(seed)
+    sides = [generator.permutation(np.exp(-losses[part]))[:attacked] for part in ("retain", "test")]
+    confidence = np.exp(-losses["forget"])
+    numbers["confidence_attack"] = confidence_attack(*sides, confidence, seed=seed)
+    untrained = reinitialise(copy.deepcopy(model), seed=seed)
+    untrained_logits, _ = predict(untrained, split.forget.in_order())
+    forget_logits, _ = read["forget"]
+    numbers["zrf"] = zero_retrain_forgetting(forget_logits, untrained_logits)
+    return Appraisal(numbers, forget_logits, losses["test"])
+
+
+def beside(ours: Appraisal, retrained: Appraisal) -> dict[str, float]:
+    """A network's numbers, and those that compare it with the retrained one."""
+    logits = ours.forget_logits, retrained.forget_logits
+    return ours.numbers | {
+        "js_to_retrained": js_divergence(*logits),
+        "activation_distance": activation_distance(*logits),
+        "tug_of_war": tug_of_war(ours.numbers, retrained.numbers),
+        "average_gap": average_gap(ours.numbers, retrained.numbers),
+    }
+
+
 def evaluate(
     model: nn.Module,
     split: Split,
     test: Images,
     *,
-    retrained: nn.Module | None = None,
+    retrained: nn.Module | Appraisal | None = None,
     attacked: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:
@@ -68,56 +124,104 @@ def evaluate(
         model: the network.
         split: what it was to retain and to forget.
         test: test images, all classes.
-        retrained: network trained on ``split.retain`` alone.
+        retrained: network trained on ``split.retain`` alone, or what ``appraise`` said of it, which
+            saves reading it again.
         attacked: examples a side that the confidence attack learns from, at most: an SVM's time
             grows with their square.
         seed: of the attacks' draws and of the untrained network.
     """
-    unseen, same_kind = test, test
-    if split.forget_classes:
-        same_kind = test.of_classes(split.forget_classes)
-        unseen = test.of_classes(split.forget_classes, others=True)
-    parts = {"retain": split.retain, "forget": split.forget, "test": unseen}
-    read = {part: predict(model, images.batches(1000)) for part, images in parts.items()}
-    numbers = {f"{part}_accuracy": accuracy(*read[part]) for part in parts}
-    like_forget = read["test"]
-    if split.forget_classes:
-        like_forget = predict(model, same_kind.batches(1000))
-        numbers["test_forget_accuracy"] = accuracy(*like_forget)
-    losses = {part: cross_entropies(*read[part]) for part in parts}
-    sides = losses["forget"], cross_entropies(*like_forget)
-    attackable = min(len(side) for side in sides) >= FEWEST_ATTACKED
-    numbers["membership_attack"] = membership_attack(*sides, seed=seed) if attackable else np.nan
-    generator = np.random.default_rng(seed)
-    sides = [generator.permutation(np.exp(-losses[part]))[:attacked] for part in ("retain", "test")]
-    confidence = np.exp(-losses["forget"])
-    numbers["confidence_attack"] = confidence_attack(*sides, confidence, seed=seed)
-    untrained = reinitialise(copy.deepcopy(model), seed=seed)
-    untrained_logits, _ = predict(untrained, split.forget.batches(1000))
-    numbers["zrf"] = zero_retrain_forgetting(read["forget"][0], untrained_logits)
-    if retrained is not None:
-        theirs = evaluate(retrained, split, test, attacked=attacked, seed=seed)
-        their_logits, _ = predict(retrained, split.forget.batches(1000))
-        numbers["js_to_retrained"] = js_divergence(read["forget"][0], their_logits)
-        numbers["activation_distance"] = activation_distance(read["forget"][0], their_logits)
-        numbers["tug_of_war"] = tug_of_war(numbers, theirs)
-        numbers["average_gap"] = average_gap(numbers, theirs)
-    return numbers
+    ours = appraise(model, split, test, attacked=attacked, seed=seed)
+    if retrained is None:
+        return ours.numbers
+    if not isinstance(retrained, Appraisal):
+        retrained = appraise(retrained, split, test, attacked=attacked, seed=seed)
+    return beside(ours, retrained)
 
 
 def record(
-    method: str, seed: int, run: Timed, split: Split, test: Images, *, retrained: nn.Module
+    method: str,
+    seed: int,
+    run: Timed,
+    split: Split,
+    test: Images,
+    *,
+    retrained: nn.Module | Appraisal,
 ) -> dict:
-    """One run as a row for ``table``: method, seed, seconds, and the numbers of ``evaluate``."""
+    """One run as a row for ``table``: method, seed, seconds, machine, numbers of ``evaluate``."""
     numbers = evaluate(run.model, split, test, retrained=retrained)
-    return {"method": method, "seed": seed, "seconds": run.seconds, **numbers}
+    return {"method": method, "seed": seed, "seconds": run.seconds, **numbers, **machine()}
+
+
+def machine() -> dict[str, str]:
+    """What a run was measured on: the device and the version of torch."""
+    return {"device": device_name(), "torch": torch.__version__.partition("+")[0]}
+
+
+def appraising(
+    make: Callable[[int], Timed], split: Callable[[int], Split], test: Images
+) -> Callable[[list[int]], dict[str, np.ndarray]]:
+    """What ``load_or_run`` is to call: networks made, timed, and read once each.
+
+    Args:
+        make: ``make(seed)`` -> a network and the seconds that it took.
+        split: ``split(seed)`` -> what that network was to retain and to forget, always as many.
+        test: test images.
+
+    Returns:
+        ``measure(seeds)`` -> {name: array (N, ...)}: the numbers of ``appraise``, "forget_logits"
+        (N, F, K) and "test_losses" (N, T) in half precision, "seconds", "device" and "torch".
+    """
+
+    def row(seed: int) -> dict:
+        run = make(seed)
+        found = appraise(run.model, split(seed), test)
+        kept = {
+            "forget_logits": found.forget_logits.numpy().astype(np.float16),
+            "test_losses": found.test_losses.astype(np.float16),
+        }
+        texts = {name: np.array(text, "U64") for name, text in machine().items()}
+        return {**found.numbers, **kept, "seconds": run.seconds, **texts}
+
+    def measure(seeds: list[int]) -> dict[str, np.ndarray]:
+        rows = [row(seed) for seed in seeds]
+        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+    return measure
+
+
+def records_of(
+    method: str,
+    seeds: Sequence[int],
+    measured: Mapping[str, np.ndarray],
+    *,
+    retrained: Mapping[str, np.ndarray],
+) -> list[dict]:
+    """Rows for ``table`` from what ``appraising`` measured of these seeds, each as ``record``."""
+
+    def appraisal(arrays: Mapping[str, np.ndarray], place: int) -> tuple[float, Appraisal]:
+        numbers = {
+            k: float(v[place]) for k, v in arrays.items() if v.ndim == 1 and v.dtype.kind == "f"
+        }
+        seconds = numbers.pop("seconds")
+        logits = torch.from_numpy(arrays["forget_logits"][place]).float()
+        return seconds, Appraisal(numbers, logits, arrays["test_losses"][place])
+
+    rows = []
+    for place, seed in enumerate(seeds):
+        (seconds, ours), (_, theirs) = (appraisal(of, place) for of in (measured, retrained))
+        about = {name: str(measured[name][place]) for name in ("device", "torch")}
+        rows.append(
+            {"method": method, "seed": seed, "seconds": seconds, **beside(ours, theirs), **about}
+        )
+    return rows
 
 
 def table(records: Sequence[Mapping]) -> pd.DataFrame:
     """Mean and spread over seeds: a row a method, in order of appearance, "retrained" last.
 
     Args:
-        records: one mapping a run, with "method", "seed" and that run's numbers.
+        records: one mapping a run, with "method", "seed" and that run's numbers; texts are left
+            out.
 
     Returns:
         Columns (number, "mean") and (number, "std"): the sample standard deviation, NaN for one
@@ -133,8 +237,14 @@ def table(records: Sequence[Mapping]) -> pd.DataFrame:
     if twice.any():
         method, seed = runs.loc[twice, ["method", "seed"]].iloc[0]
         raise ValueError(f"{method} with seed {seed} is recorded twice, a mean would be of neither")
-    numbers = runs.drop(columns="seed").groupby("method", sort=False).agg(["mean", "std"])
+    numbers = numbers_by_method(runs).agg(["mean", "std"])
     return numbers.loc[sorted(numbers.index, key=lambda method: method == "retrained")]
+
+
+def numbers_by_method(runs: pd.DataFrame) -> DataFrameGroupBy:
+    """The runs' numbers, without seeds and texts, in groups that keep the order of appearance."""
+    numbers = runs.select_dtypes("number").drop(columns="seed")
+    return numbers.groupby(runs["method"], sort=False)
 
 
 def readable(numbers: pd.DataFrame, columns: Sequence[str] = STANDARD) -> pd.DataFrame:
@@ -186,7 +296,7 @@ def save(records: Sequence[Mapping], folder: Path | str, name: str) -> pd.DataFr
     """
     numbers, runs = table(records), pd.DataFrame(records)
     write_csv(runs, Path(folder) / f"{name}_runs.csv")
-    groups = runs.drop(columns="seed").groupby("method").agg(half_width)
+    groups = numbers_by_method(runs).agg(half_width)
     flat = {}
     for column in numbers.columns.unique(0):
         flat[f"{column}_mean"] = numbers[column, "mean"]
@@ -216,7 +326,7 @@ def differences(records: Sequence[Mapping], pairs: Mapping[str, tuple[str, str]]
     Raises:
         ValueError: a method that was not measured.
     """
-    runs = pd.DataFrame(records).set_index(["method", "seed"])
+    runs = pd.DataFrame(records).set_index(["method", "seed"]).select_dtypes("number")
     measured, rows = runs.index.unique("method"), {}
     for name, pair in pairs.items():
         missing = [method for method in pair if method not in measured]

@@ -49,6 +49,22 @@ class Split(NamedTuple):
         return tuple(sorted(set(self.forget.labels.tolist()) - kept))
 
 
+def split_off(images: Images, what: float | int | Iterable[int], *, seed: int) -> Split:
+    """Forget what one value names: 0.1 is a tenth of the images at random, 5 is class 5.
+
+    Args:
+        images: the training set.
+        what: a fraction, as a float; a class, as an int; several classes, as a list.
+        seed: of the random draw.
+
+    Raises:
+        ValueError: as ``forget_random`` and ``forget_classes``.
+    """
+    if isinstance(what, float):
+        return forget_random(images, fraction=what, seed=seed)
+    return forget_classes(images, what)
+
+
 def forget_classes(images: Images, classes: int | Iterable[int]) -> Split:
     """Forget all images of one class or of several.
 

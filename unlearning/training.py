@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -67,6 +68,14 @@ def pick_device() -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def device_name() -> str:
+    """The name of the device that ``pick_device`` picks, for people, and of a CPU its cores."""
+    kind = pick_device().type
+    if kind == "cuda":
+        return torch.cuda.get_device_name()
+    return f"CPU, {os.cpu_count()} cores" if kind == "cpu" else kind.upper()
 
 
 # ------------------------------------------------------------------------------------------------
@@ -154,7 +163,7 @@ def minimise(
         weight_decay: L2 penalty of SGD and Adam, decoupled for AdamW.
         schedule: "cosine" (to ``final_lr`` times ``lr``), "onecycle" or "constant", step by step.
         mixed_precision: bfloat16 forward and backward. By default where it is faster: on a GPU that
-            has it, and for wide networks on a CPU that has it.
+            has it, and for deep networks on a CPU that has it.
         stop: called with each step's loss; the loop ends when it says True.
         seed: of dropout, and of the order of a DataLoader that has no generator of its own.
         title: beside the progress bar.
@@ -178,7 +187,7 @@ def minimise(
     precision = bfloat16 if mixed_precision else nullcontext
     watch, parameters = LossWatch(every=1 if stop else 50), list(model.parameters())
     bar = tqdm(total=steps, desc=title, leave=False, disable=None, mininterval=0.5)
-    with seeded(seed, device), training_mode(model), threads_for(model), bar:
+    with seeded(seed, device), training_mode(model), at_full_speed(model), bar:
         for batch in in_epochs(batches, range(epochs)):
             with precision():
                 value = loss(model, *on_device(batch, device, convolves))
@@ -242,7 +251,7 @@ def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
     """
     device = device_of(model)
     logits, labels = [], []
-    with torch.inference_mode(), eval_mode(model), threads_for(model):
+    with torch.inference_mode(), eval_mode(model), at_full_speed(model):
         for images, targets in batches:
             logits.append(model(images.to(device)).float())
             labels.append(targets)
@@ -334,11 +343,20 @@ def has_convolutions(model: nn.Module) -> bool:
 def is_wide(model: nn.Module) -> bool:
     """Whether a convolution has 128 channels or more, as in ResNet-18 and larger networks.
 
-    Measured on two CPU cores with AVX512-BF16: a step of ResNet-18 takes 1.9 times as long in
-    float32 as in bfloat16, and 1.6 times as long on one thread as on two. Steps of the MLP, the CNN
-    and ResNet-20 gain from neither, and lose much to a second thread when the machine is busy.
+    Measured on two CPU cores: a step of ResNet-18 takes 1.6 times as long on one thread as on two.
+    Steps of the MLP, the CNN and ResNet-20 lose much to a second thread when the machine is busy.
     """
     return any(isinstance(m, nn.Conv2d) and m.out_channels >= 128 for m in model.modules())
+
+
+def is_deep(model: nn.Module) -> bool:
+    """Whether the network has ten convolutions or more, as ResNet-20 and ResNet-18 have.
+
+    Measured on a CPU with AVX512-BF16: a step of ResNet-18 takes 1.9 times as long in float32 as in
+    bfloat16, one of ResNet-20 1.5 times, one of the CNN 1.15 times; the MLP's is no slower.
+    """
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    return len(convolutions) >= 10 and convolutions[0].weight.dtype == torch.float32
 
 
 def bfloat16_pays(model: nn.Module) -> bool:
@@ -346,18 +364,22 @@ def bfloat16_pays(model: nn.Module) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     has_it = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
-    return device.type == "cpu" and is_wide(model) and has_it()
+    return device.type == "cpu" and is_deep(model) and has_it()
 
 
 @contextmanager
-def threads_for(model: nn.Module) -> Iterator[None]:
-    """One CPU thread for a small network, all of them for a wide one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if is_wide(model) else 1)
+def at_full_speed(model: nn.Module) -> Iterator[None]:
+    """One CPU thread for a small network, all of them for a wide one; on a GPU the convolutions
+    that cuDNN finds the fastest, unless it was told to be deterministic."""
+    cudnn = torch.backends.cudnn
+    threads, benchmark = torch.get_num_threads(), cudnn.benchmark
+    torch.set_num_threads(threads if is_wide(model) else 1)
+    cudnn.benchmark = benchmark or not cudnn.deterministic
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
+        cudnn.benchmark = benchmark
 
 
 def make_optimizer(model, optimizer, lr, momentum, weight_decay) -> torch.optim.Optimizer:
