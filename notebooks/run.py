@@ -5,6 +5,8 @@ examples, from anywhere:
   python notebooks/run.py 01 05_uniform_target    those whose names start so
   python notebooks/run.py 05 -p SEEDS "[0, 1]" -p DATASET fashion_mnist --output out
                                                   other parameters, saved elsewhere
+  python notebooks/run.py 08 --preset cifar10-resnet18 --output out
+                                                  a set of parameters kept in presets.json
   python notebooks/run.py --smoke                 the small configuration, nothing kept
   python notebooks/run.py --address OWNER/NAME    write the repo's public address everywhere
 
@@ -15,6 +17,7 @@ configuration of a notebook is the entry "smoke" of its metadata.
 
 import argparse
 import ast
+import json
 import logging
 import os
 import re
@@ -101,6 +104,23 @@ def parameters(notebook: NotebookNode) -> list[str]:
     return [symbol.get_name() for symbol in symbols if symbol.is_assigned()]
 
 
+def preset(name: str | None, path: Path) -> dict:
+    """Return a preset's parameters for a notebook: those of all, and its own."""
+    if name is None:
+        return {}
+    file = path.parent / "presets.json"
+    try:
+        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except json.JSONDecodeError as error:
+        raise Refused(f"{file.name} is not JSON: {error}.") from error
+    if name not in known:
+        raise Refused(f"There is no preset {name!r}; there are: {', '.join(known) or 'none'}.")
+    number = path.stem.partition("_")[0]
+    if number not in known[name]:
+        raise Refused(f"The preset {name} has no parameters for {path.name}.")
+    return {**known[name].get("all", {}), **known[name][number]}
+
+
 def overrides(path: Path, notebook: NotebookNode, given: dict, *, smoke: bool) -> dict:
     """Return what to override in a notebook; every name must be one of its parameters."""
     if smoke and "smoke" not in notebook.metadata:
@@ -175,11 +195,14 @@ def write(path: Path, text: str) -> None:
     os.replace(beside, path)
 
 
-def run(paths: list[Path], given: dict, *, smoke: bool, target: Path | None) -> None:
+def run(
+    paths: list[Path], given: dict, *, smoke: bool, target: Path | None, named: str | None = None
+) -> None:
     """Execute notebooks in order and save each, in place or into ``target``."""
     notebooks = {path: read(path) for path in paths}
     for path, notebook in notebooks.items():
-        inject(notebook, overrides(path, notebook, given, smoke=smoke))
+        chosen = {**preset(named, path), **given}
+        inject(notebook, overrides(path, notebook, chosen, smoke=smoke))
     for path, notebook in notebooks.items():
         start = time.perf_counter()
         done = clean(execute(path, notebook))
@@ -234,6 +257,7 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("names", nargs="*", metavar="NOTEBOOK", help="start of a name; default: all")
     pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
     add("-p", dest="given", help="override a parameter of each of them; repeatable", **pair)
+    add("--preset", metavar="NAME", help="override the parameters that presets.json has for it")
     add("--smoke", action="store_true", help="run the small configuration")
     add("--output", metavar="FOLDER", help="save there, notebooks and results; default: in place")
     add("--address", metavar="OWNER/NAME", help="only write this address into the files")
@@ -254,7 +278,7 @@ def main(arguments: list[str] | None = None, folder: Path = HERE) -> int:
         with tempfile.TemporaryDirectory() as temporary:
             name = options.output or (temporary if options.smoke else None)
             target = output_folder(name, folder) if name else None
-            run(paths, given, smoke=options.smoke, target=target)
+            run(paths, given, smoke=options.smoke, target=target, named=options.preset)
         return 0
     except Refused as refusal:
         print(f"run.py: {refusal}", file=sys.stderr)

@@ -17,12 +17,12 @@ from unlearning.files import RESULTS, ROOT, whole
 from unlearning.plots import comparison
 from unlearning.report import readable, table
 
-SMALL = "mnist-cnn"  # 5,000 images of MNIST, CNN: notebooks 01 to 04
-METHODS = {  # notebook -> {name of a row there: name in the README}
-    "01_fine_tuning": {"original": "original", "tuned": "fine-tuning", "EU-2": "EU-2"},
-    "02_negative_gradient": {"tuned": "negative gradient", "NegGrad+": "NegGrad+"},
-    "03_selective_forgetting": {"tuned": "selective forgetting"},
-    "04_random_mask": {"tuned": "random mask", "retrained": "retrained"},
+ALL = RESULTS / "08_all_methods"
+SHOWN = {  # data set and network -> {setting: what is forgotten}
+    "mnist-cnn": {
+        "random": "**500 random images of 5,000 forgotten** (MNIST, CNN, notebook 08)",
+        "class": "**Class 5 forgotten** (same networks; *test* is over the other nine classes)",
+    },
 }
 WHOLE = RESULTS / "05_uniform_target" / "mnist-mlp" / "one_runs.csv"
 CHAIN = RESULTS / "06_student_teacher" / "mnist-cnn" / "ablation_runs.csv"
@@ -40,18 +40,21 @@ QUALITY_DIGITS = {  # column -> digits after the point
 MORE = [*COLUMNS, "confidence_attack", "average_gap", "seconds"]
 
 
-def joined(setting: str) -> pd.DataFrame:
-    """The rows of all notebooks in one setting, as a table."""
-    parts = []
-    for notebook, names in METHODS.items():
-        runs = pd.read_csv(RESULTS / notebook / SMALL / f"{setting}_runs.csv")
-        runs = runs[runs["method"].isin(names)]
-        parts.append(runs.assign(method=runs["method"].map(names)))
-    return table(pd.concat(parts).to_dict("records"))
+def runs_of(path: Path) -> pd.DataFrame:
+    """The table of the runs that a notebook saved."""
+    return table(pd.read_csv(path).to_dict("records"))
 
 
-def joined_settings() -> dict[str, pd.DataFrame]:
-    return {setting: joined(setting) for setting in ("random", "class")}
+def all_methods(where: str) -> dict[str, pd.DataFrame]:
+    """What notebook 08 measured on one data set, a table a setting."""
+    return {setting: runs_of(ALL / where / f"{setting}_runs.csv") for setting in SHOWN[where]}
+
+
+def all_methods_in_words(where: str) -> list[str]:
+    """The same for people: a heading and a table a setting."""
+    shown = SHOWN[where]
+    tables = {setting: readable(numbers, MORE) for setting, numbers in all_methods(where).items()}
+    return [text for name in shown for text in (shown[name], markdown(tables[name]))]
 
 
 def markdown(shown: pd.DataFrame) -> str:
@@ -73,15 +76,11 @@ def quality() -> pd.DataFrame:
 
 def results() -> str:
     """What stands in the README between its marks."""
-    settings = joined_settings()
-    digit, chain = (table(pd.read_csv(path).to_dict("records")) for path in (WHOLE, CHAIN))
+    digit, chain = runs_of(WHOLE), runs_of(CHAIN)
     columns = ["test_accuracy", "test_forget_accuracy", "all_test_accuracy"]
     parts = [
         "![All methods beside the retrained network](results/summary.png)",
-        "**500 random images of 5,000 forgotten** (MNIST, CNN, notebooks 01 to 04)",
-        markdown(readable(settings["random"], MORE)),
-        "**Class 5 forgotten** (same networks; *test* is over the other nine classes)",
-        markdown(readable(settings["class"], MORE)),
+        *(text for where in SHOWN for text in all_methods_in_words(where)),
         "**Digit 5 forgotten from all of MNIST by a uniform target** (MLP, notebook 05; *test* is "
         "over the other nine digits, *test forget* over digit 5)",
         markdown(readable(digit, [*columns, "membership_attack", "js_to_retrained", "seconds"])),
@@ -97,8 +96,13 @@ def results() -> str:
 
 
 def main() -> None:
-    title = "Unlearning 500 random images, or class 5, of 5,000 MNIST images (CNN)"
-    comparison(joined_settings(), COLUMNS, title=title, path=FIGURE)
+    settings = {
+        f"{where.split('-')[0]}, {setting}": all_methods(where)[setting]
+        for where in SHOWN
+        for setting in ("random", "class")
+    }
+    title = "A tenth of the images forgotten at random, or class 5"
+    comparison(settings, [*COLUMNS, "average_gap"], title=title, path=FIGURE)
     readme = ROOT / "README.md"
     before, mark, rest = readme.read_text(encoding="utf-8").partition("<!-- results -->")
     after = rest.partition("<!-- /results -->")[2]

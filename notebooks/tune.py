@@ -74,16 +74,17 @@ class Case:
     retrained: Appraisal
     unseen: Images
     labels: str
+    loader: dict
 
     @cached_property
     def fisher(self) -> tuple[dict, float]:
         """The Fisher information of the original network, and its seconds."""
-        retain = self.split.retain.batches(64)
+        retain = self.split.retain.batches(self.loader["batch_size"])
         return timed(fisher_diagonal, self.original, retain, labels=self.labels)
 
     def measure(self, method: str, trial: dict) -> dict:
         """One run's numbers; one that diverged has a gap of 1, the largest there is."""
-        options, before = arguments(method, self.split, self.seed) | trial, 0.0
+        options, before = arguments(method, self.split, self.seed, self.loader) | trial, 0.0
         if method == "selective_forgetting":
             options["fisher"], before = self.fisher
         try:
@@ -101,19 +102,20 @@ def prepare(options: argparse.Namespace) -> dict[tuple[str, int], Case]:
     others = forget_indices(full, train.indices).retain
     unseen = forget_random(others, count=VALIDATION_SIZE, seed=0).forget
     train, unseen = (images.to(pick_device()) for images in (train, unseen))
-    recipe, cases = {"model": options.model, "epochs": options.epochs, "lr": 0.1}, {}
+    loader, cases = {"batch_size": options.batch_size, "augment": options.augment}, {}
+    recipe = {"model": options.model, "epochs": options.epochs, "lr": 0.1, **loader}
     for setting, seed in itertools.product(FORGET, options.seeds):
         split = split_off(train, FORGET[setting], seed=seed)
         original = load_or_train(train, seed=seed, **recipe).model
         retrained = load_or_train(split.retain, seed=seed, **recipe).model
         goal = appraise(retrained, split, unseen)
-        cases[setting, seed] = Case(split, seed, original, goal, unseen, options.fisher)
+        cases[setting, seed] = Case(split, seed, original, goal, unseen, options.fisher, loader)
     return cases
 
 
-def arguments(method: str, split: Split, seed: int) -> dict:
+def arguments(method: str, split: Split, seed: int, loader: dict) -> dict:
     """What a method is given beside its trial: the data that it reads, seed, and the class."""
-    retain, forget = (part.batches(64, shuffle=True, seed=seed) for part in split)
+    retain, forget = (part.batches(shuffle=True, seed=seed, **loader) for part in split)
     classes = {"forget_classes": split.forget_classes}
     data = {
         "negative_gradient": {"forget": forget},
@@ -162,6 +164,8 @@ def main() -> None:
     add("--model", default="cnn")
     add("--train-size", type=int, default=5_000, help="images, equally many of each class")
     add("--epochs", type=int, default=15, help="of the original and the retrained networks")
+    add("--batch-size", type=int, default=64, help="of training and unlearning")
+    add("--augment", action="store_true", help="crop and mirror at random, in both")
     add("--seeds", type=int, nargs="+", default=[100, 101], help="that no notebook reports")
     add("--fisher", choices=["exact", "sampled"], default="exact", help="labels of the Fisher")
     options = parser.parse_args()

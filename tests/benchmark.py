@@ -1,7 +1,7 @@
 """Time the package against the same work written the usual way; run it, nothing asserts its times.
 
   OMP_NUM_THREADS=1 python tests/benchmark.py            all of them, about five minutes
-  OMP_NUM_THREADS=1 python tests/benchmark.py training   one of training, fisher, crop, many
+  OMP_NUM_THREADS=1 python tests/benchmark.py training   one of training, fisher, crop, many, resnet
 
 Ratios are of runs in turn, in one process, and the medians are quoted: times of a busy machine are
 not comparable, ratios nearly are.
@@ -19,12 +19,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from unlearning import accuracy, build, fisher_diagonal, load, pick_device, predict, run_many, train
+from unlearning import Images, accuracy, build, fisher_diagonal, load, run_many
 from unlearning.data import flip_and_crop
 from unlearning.many import train_many
+from unlearning.training import (
+    bfloat16_pays,
+    classify,
+    device_name,
+    pick_device,
+    predict,
+    timed,
+    train,
+)
 
 EPOCHS, BATCH_SIZE, LR = 5, 64, 1e-3  # of notebook 05
 
@@ -181,6 +191,47 @@ def many() -> None:
             print(f"  {name}: {time_taken:.1f} s, {first / time_taken:.1f} times the speed")
 
 
+def resnet() -> None:
+    """ResNet-18's training in images per second, and the share of the device's matrix products."""
+    device = pick_device()
+    count, batch_size = (50_048, 128) if device.type == "cuda" else (512, 64)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 10, (count,), generator=generator)
+    images = Images(pixels, labels, tuple("0123456789"), mirror=True).to(device)
+    batches = images.batches(batch_size, shuffle=True, seed=0, augment=True)
+
+    def network() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return build("resnet18", in_channels=3).to(device)
+
+    with FlopCounterMode(display=False) as counter:
+        model = network()
+        classify(model, images.normalise(pixels[:2].to(device)), labels[:2].to(device)).backward()
+    each = counter.get_total_flops() / 2
+    precision = torch.bfloat16 if bfloat16_pays(model) else torch.float32
+    most = products_per_second(device, precision)
+    print(f"resnet: ResNet-18 on {count} images, batch {batch_size}, augmented, {device_name()}")
+    print(f"  {each / 1e9:.2f} GFLOP an image; products of matrices: {most / 1e12:.2f} TFLOP/s")
+    ways = {"as trained here": (network(), None), "in float32": (network(), False)}
+    ways["as here, compiled"] = (torch.compile(network()), None)
+    for name, (model, mixed_precision) in ways.items():
+        recipe = {"epochs": 1, "lr": 0.1, "mixed_precision": mixed_precision}
+        train(model, batches, **recipe)  # compiles, and looks for the fastest convolutions
+        rate = count / timed(train, model, batches, **recipe).seconds
+        print(f"  {name}: {rate:,.0f} images/s, {rate * each / most:.0%} of that rate")
+
+
+def products_per_second(device: torch.device, precision: torch.dtype) -> float:
+    """Floating-point operations a second in products of large square matrices, the best of five."""
+    size = 8192 if device.type == "cuda" else 2048
+    one, other = torch.randn(2, size, size, device=device).to(precision)
+    best = min(timed(torch.mm, one, other).seconds for _ in range(6))
+    return 2 * size**3 / best
+
+
+BENCHMARKS = {"training": training, "fisher": fisher, "crop": crop, "many": many, "resnet": resnet}
+
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ["training", "fisher", "crop", "many"]:
-        {"training": training, "fisher": fisher, "crop": crop, "many": many}[name]()
+    for name in sys.argv[1:] or BENCHMARKS:
+        BENCHMARKS[name]()

@@ -1,6 +1,8 @@
 """The saved notebooks: their shape, their outputs, and that they run in a small configuration."""
 
 import ast
+import inspect
+import json
 import re
 import statistics
 import subprocess
@@ -9,7 +11,8 @@ import sys
 import nbformat
 import pytest
 
-from notebooks import run, summary
+from notebooks import run, summary, tune
+from unlearning import methods
 
 ROOT = run.HERE.parent
 PATHS = run.find([])
@@ -86,6 +89,42 @@ def test_no_parameter_is_made_of_another(notebook):
         if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Load)
     ]
     assert read == []
+
+
+def test_presets_name_parameters_that_there_are_and_every_setting(path, notebook):
+    presets = json.loads((run.HERE / "presets.json").read_text())
+    for name in presets:
+        if path.stem[:2] not in presets[name]:
+            continue
+        chosen = run.overrides(path, notebook, run.preset(name, path), smoke=False)
+        cell = next(cell for cell in notebook.cells if run.tagged(cell, "parameters"))
+        forget = {**ast_values(cell.source), **chosen}.get("FORGET")
+        for value in [inner for own in chosen.values() for inner in settings_in(own)]:
+            assert value.keys() <= forget.keys()
+            assert value.keys() == forget.keys() or path.stem[:2] != "08"
+
+
+def ast_values(source):
+    """The literal values that a cell of parameters assigns to single names."""
+    nodes = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    single = [node for node in nodes if isinstance(node.targets[0], ast.Name)]
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in single}
+
+
+def settings_in(value):
+    """The dicts, however deep, that say something for each setting."""
+    if not isinstance(value, dict):
+        return []
+    inner = [found for own in value.values() for found in settings_in(own)]
+    return [value, *inner] if "random" in value else inner
+
+
+@pytest.mark.parametrize("method", tune.GRIDS)
+def test_every_method_has_as_many_trials_of_hyperparameters_that_it_has(method):
+    found = tune.trials(method)
+    assert len(found) == len({str(trial) for trial in found}) == 12
+    known = inspect.signature(getattr(methods, method)).parameters
+    assert all(trial.keys() <= known.keys() for trial in found)
 
 
 def test_outputs_come_from_one_clean_run(notebook, code, outputs):

@@ -129,6 +129,29 @@ def test_override_hits_and_stays_visible_but_never_stacks(folder):
     assert printed(path)[-1] == "[0, 1] 0.1\n"
 
 
+def test_a_preset_overrides_the_notebooks_that_it_names(folder, tmp_path, capsys):
+    paths = [make(folder, "print(SEEDS, LR)", name=name) for name in ("01_first", "02_second")]
+    own = {"all": {"SEEDS": [7], "LR": 0.2}, "01": {}, "02": {"LR": 0.3}, "03": {"NO": 1}}
+    (folder / "presets.json").write_text(json.dumps({"large": own}))
+    options = ["--preset", "large", "--output", str(tmp_path / "out")]
+    assert run.main(["-p", "SEEDS", "[8]", *options], folder) == 0
+    assert printed(tmp_path / "out" / "01_first.ipynb")[-1] == "[8] 0.2\n"
+    assert printed(tmp_path / "out" / "02_second.ipynb")[-1] == "[8] 0.3\n"
+    assert printed(paths[0])[-1] == ""
+    make(folder, name="03_third")
+    make(folder, name="04_fourth")
+    for arguments, sentence in [
+        (["--preset", "small"], "There is no preset 'small'; there are: large."),
+        (["03", "--preset", "large"], "03_third.ipynb has no parameter NO; it has: SEEDS, LR."),
+        (["04", "--preset", "large"], "The preset large has no parameters for 04_fourth.ipynb."),
+    ]:
+        assert run.main(arguments, folder) == 2
+        assert sentence in capsys.readouterr().err
+    (folder / "presets.json").write_text('{"large": ')
+    assert run.main(["01", "--preset", "large"], folder) == 2
+    assert "presets.json is not JSON" in capsys.readouterr().err
+
+
 def test_misspelt_override_is_refused_before_anything_runs(folder, capsys):
     ran = "open('ran', 'w').close()"
     make(folder, ran, name="01_first", parameters="SEEDS = [0]\nSEED = 0")

@@ -126,7 +126,8 @@ def trade_off(
     """
     with plt.rc_context(STYLE):
         size = (2 + 2.9 * len(tables), 3.6)
-        figure, axes = plt.subplots(1, len(tables), figsize=size, sharey=True, squeeze=False)
+        shared = {"sharex": True, "sharey": True, "squeeze": False}
+        figure, axes = plt.subplots(1, len(tables), figsize=size, **shared)
         names = list(dict.fromkeys(name for numbers in tables.values() for name in numbers.index))
         names = [name for name in names if name not in ("original", "retrained")]
         styles = dict(zip(names, LINES, strict=False))
@@ -147,14 +148,14 @@ def trade_off(
                 linestyle="--",
                 linewidth=1,
             )
-            axis.set_xscale("log")
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.xaxis.set_major_formatter("{x:g}")
-            axis.xaxis.set_minor_formatter(NullFormatter())
+            axis.loglog()
+            for scale in (axis.xaxis, axis.yaxis):
+                scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                scale.set_major_formatter("{x:g}")
+                scale.set_minor_formatter(NullFormatter())
             axis.set_xlabel("time (% of retraining)")
             axis.set_title(setting, loc="left", fontweight="bold")
         axes[0, 0].set_ylabel(heading("average_gap"))
-        axes[0, 0].set_ylim(bottom=0)
         every = {
             label: handle
             for axis in axes[0]

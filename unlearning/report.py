@@ -169,16 +169,14 @@ def appraising(
 
     Returns:
         ``measure(seeds)`` -> {name: array (N, ...)}: the numbers of ``appraise``, "forget_logits"
-        (N, F, K) and "test_losses" (N, T) in half precision, "seconds", "device" and "torch".
+        (N, F, K), "test_losses" (N, T) in half precision, "seconds", "device" and "torch".
     """
 
     def row(seed: int) -> dict:
         run = make(seed)
         found = appraise(run.model, split(seed), test)
-        kept = {
-            "forget_logits": found.forget_logits.numpy().astype(np.float16),
-            "test_losses": found.test_losses.astype(np.float16),
-        }
+        losses = np.minimum(found.test_losses, np.finfo(np.float16).max).astype(np.float16)
+        kept = {"forget_logits": found.forget_logits.numpy(), "test_losses": losses}
         texts = {name: np.array(text, "U64") for name, text in machine().items()}
         return {**found.numbers, **kept, "seconds": run.seconds, **texts}
 
@@ -198,22 +196,22 @@ def records_of(
 ) -> list[dict]:
     """Rows for ``table`` from what ``appraising`` measured of these seeds, each as ``record``."""
 
-    def appraisal(arrays: Mapping[str, np.ndarray], place: int) -> tuple[float, Appraisal]:
-        numbers = {
-            k: float(v[place]) for k, v in arrays.items() if v.ndim == 1 and v.dtype.kind == "f"
-        }
-        seconds = numbers.pop("seconds")
-        logits = torch.from_numpy(arrays["forget_logits"][place]).float()
-        return seconds, Appraisal(numbers, logits, arrays["test_losses"][place])
+    def appraisal(arrays: Mapping[str, np.ndarray], place: int) -> Appraisal:
+        single = [k for k, v in arrays.items() if v.ndim == 1 and v.dtype.kind == "f"]
+        numbers = {name: float(arrays[name][place]) for name in single if name != "seconds"}
+        logits = torch.from_numpy(arrays["forget_logits"][place])
+        return Appraisal(numbers, logits, arrays["test_losses"][place])
 
-    rows = []
-    for place, seed in enumerate(seeds):
-        (seconds, ours), (_, theirs) = (appraisal(of, place) for of in (measured, retrained))
-        about = {name: str(measured[name][place]) for name in ("device", "torch")}
-        rows.append(
-            {"method": method, "seed": seed, "seconds": seconds, **beside(ours, theirs), **about}
-        )
-    return rows
+    return [
+        {
+            "method": method,
+            "seed": seed,
+            "seconds": float(measured["seconds"][place]),
+            **beside(appraisal(measured, place), appraisal(retrained, place)),
+            **{name: str(measured[name][place]) for name in ("device", "torch")},
+        }
+        for place, seed in enumerate(seeds)
+    ]
 
 
 def table(records: Sequence[Mapping]) -> pd.DataFrame:

@@ -249,11 +249,12 @@ def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: no batches; logits or images that are not finite; labels out of range.
     """
-    device = device_of(model)
+    device, convolves = device_of(model), has_convolutions(model)
     logits, labels = [], []
     with torch.inference_mode(), eval_mode(model), at_full_speed(model):
         for images, targets in batches:
-            logits.append(model(images.to(device)).float())
+            (images,) = on_device([images], device, convolves)
+            logits.append(model(images).float())
             labels.append(targets)
     if not logits:
         raise ValueError("the loader yielded no batches: there is nothing to predict")
