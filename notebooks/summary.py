@@ -23,6 +23,12 @@ SHOWN = {  # data set and network -> {setting: what is forgotten}
         "random": "**500 random images of 5,000 forgotten** (MNIST, CNN, notebook 08)",
         "class": "**Class 5 forgotten** (same networks; *test* is over the other nine classes)",
     },
+    "cifar10-resnet20": {
+        "random": "**200 random images of 2,000 forgotten** (CIFAR-10, ResNet-20, notebook 08; the "
+        "methods' values were tuned for [another recipe](#cifar-10-and-resnet-18))",
+        "few": "**40 random images of 2,000 forgotten** (CIFAR-10, same networks)",
+        "class": "**Class 5, dogs, forgotten** (CIFAR-10, same networks)",
+    },
 }
 WHOLE = RESULTS / "05_uniform_target" / "mnist-mlp" / "one_runs.csv"
 CHAIN = RESULTS / "06_student_teacher" / "mnist-cnn" / "ablation_runs.csv"

@@ -313,3 +313,9 @@ def test_time_is_drawn_against_that_of_retraining_and_gaps_in_per_cent():
     assert (point.get_xdata(), point.get_ydata()) == ([50.0], pytest.approx([10.0]))
     (dashed,) = [line for line in axis.lines if line.get_linestyle() == "--"]
     assert set(dashed.get_ydata()) == {20.0}
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_numbers_far_apart_may_be_drawn_on_a_logarithmic_axis(log):
+    figure = plots.lines(CURVES, xlabel="networks", ylabel="F", title=TITLE, log=log)
+    assert figure.axes[0].get_yscale() == ("log" if log else "linear")

@@ -402,6 +402,7 @@ def lines(
     ylabel: str,
     title: str,
     goal: str | None = None,
+    log: bool = False,
     path: Path | str | None = None,
 ) -> Figure:
     """A line a column against the index, on a logarithmic axis.
@@ -409,6 +410,7 @@ def lines(
     Args:
         numbers: index: what is varied; columns: names of the lines.
         goal: the column that is drawn dashed, as the retrained network is everywhere.
+        log: whether the numbers' axis is logarithmic too.
     """
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(7.6, 3.8))
@@ -422,7 +424,11 @@ def lines(
         axis.set_xticks(numbers.index, numbers.index)
         axis.set_xlabel(xlabel)
         axis.set_ylabel(ylabel)
-        axis.set_ylim(bottom=0)
+        if log:
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+        else:
+            axis.set_ylim(bottom=0)
         figure.legend(loc="outside right center")
         axis.set_title(title)
         return finished(figure, path)
