@@ -4,15 +4,15 @@ examples:
   python notebooks/tune.py                    all methods: about 30 minutes on one core
   python notebooks/tune.py random_mask        those named
   python notebooks/tune.py --dataset cifar10 --model resnet20 --train-size 3000 --epochs 20 \\
-      --seeds 100 --fisher sampled    the values for CIFAR-10: about an hour on one core
+      --seeds 100 --fisher sampled    CIFAR-10: about an hour on one core
 
 Each method has twelve trials of five epochs at most, each on two seeds that no notebook reports, in
 two settings of the notebooks: a tenth of the images, at random, and a class. The images that stand
 for unseen ones are training images outside the small training set: the test set is not read. The
 choice is the trial with the smallest average gap to the retrained network.
 
-Every run is a row of results/tuning/<dataset>-<model>.csv, written as soon as it is measured; a run
-that is there already is not repeated.
+Every run is a row of results/tuning/<dataset>-<model>.csv, written as soon as it is measured; one
+of the same recipe that is there already is not repeated.
 """
 
 import argparse
@@ -55,6 +55,7 @@ GRIDS = {
         "temperature": [1.0, 3.0],
     },
 }
+KEY = ("recipe", "method", "trial", "setting", "seed")  # of a run
 CLASSES_ALONE = {"impair_repair"}  # forget no single images
 
 
@@ -103,7 +104,7 @@ def prepare(options: argparse.Namespace) -> dict[tuple[str, int], Case]:
     unseen = forget_random(others, count=VALIDATION_SIZE, seed=0).forget
     train, unseen = (images.to(pick_device()) for images in (train, unseen))
     loader, cases = {"batch_size": options.batch_size, "augment": options.augment}, {}
-    recipe = {"model": options.model, "epochs": options.epochs, "lr": 0.1, **loader}
+    recipe = {"model": options.model, "epochs": options.epochs, "lr": options.lr, **loader}
     for setting, seed in itertools.product(FORGET, options.seeds):
         split = split_off(train, FORGET[setting], seed=seed)
         original = load_or_train(train, seed=seed, **recipe).model
@@ -131,18 +132,23 @@ def tune(chosen: list[str], options: argparse.Namespace) -> None:
     cases = prepare(options)
     path = results_folder("tuning", options.dataset, options.model).with_suffix(".csv")
     rows = pd.read_csv(path).to_dict("records") if path.exists() else []
-    done = {tuple(row[name] for name in ("method", "trial", "setting", "seed")) for row in rows}
+    done = {tuple(row[name] for name in KEY) for row in rows}
+    recipe = (
+        f"{options.train_size} images, {options.epochs} epochs at {options.lr:g}, batches of "
+        f"{options.batch_size}{', augmented' if options.augment else ''}"
+    )
     for method in chosen:
         settings = ("class",) if method in CLASSES_ALONE else FORGET
         todo = list(itertools.product(trials(method), settings, options.seeds))
         for trial, setting, seed in tqdm(todo, desc=method, leave=False):
             text = ", ".join(f"{name}={value}" for name, value in trial.items())
-            if (method, text, setting, seed) in done:
+            row = dict(zip(KEY, (recipe, method, text, setting, seed), strict=True))
+            if tuple(row.values()) in done:
                 continue
-            row = {"method": method, "trial": text, "setting": setting, "seed": seed}
             rows.append(row | cases[setting, seed].measure(method, trial))
             write_csv(pd.DataFrame(rows), path)
-        print(best(pd.DataFrame(rows), method), flush=True)
+        found = pd.DataFrame(rows).query("recipe == @recipe")
+        print(best(found, method), flush=True)
 
 
 def best(rows: pd.DataFrame, method: str) -> str:
@@ -164,6 +170,7 @@ def main() -> None:
     add("--model", default="cnn")
     add("--train-size", type=int, default=5_000, help="images, equally many of each class")
     add("--epochs", type=int, default=15, help="of the original and the retrained networks")
+    add("--lr", type=float, default=0.1, help="of training: SGD, cosine")
     add("--batch-size", type=int, default=64, help="of training and unlearning")
     add("--augment", action="store_true", help="crop and mirror at random, in both")
     add("--seeds", type=int, nargs="+", default=[100, 101], help="that no notebook reports")
