@@ -51,16 +51,9 @@ def runs_of(path: Path) -> pd.DataFrame:
     return table(pd.read_csv(path).to_dict("records"))
 
 
-def all_methods(where: str) -> dict[str, pd.DataFrame]:
-    """What notebook 08 measured on one data set, a table a setting."""
-    return {setting: runs_of(ALL / where / f"{setting}_runs.csv") for setting in SHOWN[where]}
-
-
-def all_methods_in_words(where: str) -> list[str]:
-    """The same for people: a heading and a table a setting."""
-    shown = SHOWN[where]
-    tables = {setting: readable(numbers, MORE) for setting, numbers in all_methods(where).items()}
-    return [text for name in shown for text in (shown[name], markdown(tables[name]))]
+def all_methods(where: str, setting: str) -> pd.DataFrame:
+    """What notebook 08 measured on one data set in one setting."""
+    return runs_of(ALL / where / f"{setting}_runs.csv")
 
 
 def markdown(shown: pd.DataFrame) -> str:
@@ -86,7 +79,12 @@ def results() -> str:
     columns = ["test_accuracy", "test_forget_accuracy", "all_test_accuracy"]
     parts = [
         "![All methods beside the retrained network](results/summary.png)",
-        *(text for where in SHOWN for text in all_methods_in_words(where)),
+        *(
+            text
+            for where, headings in SHOWN.items()
+            for setting, heading in headings.items()
+            for text in (heading, markdown(readable(all_methods(where, setting), MORE)))
+        ),
         "**Digit 5 forgotten from all of MNIST by a uniform target** (MLP, notebook 05; *test* is "
         "over the other nine digits, *test forget* over digit 5)",
         markdown(readable(digit, [*columns, "membership_attack", "js_to_retrained", "seconds"])),
@@ -103,7 +101,7 @@ def results() -> str:
 
 def main() -> None:
     settings = {
-        f"{where.split('-')[0]}, {setting}": all_methods(where)[setting]
+        f"{where.split('-')[0]}, {setting}": all_methods(where, setting)
         for where in SHOWN
         for setting in ("random", "class")
     }
