@@ -27,10 +27,11 @@ from scipy.special import expit
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .data import Images, channels_first
-from .ensemble import Ensemble
-from .files import whole
-from .many import as_json, as_they_come, claim
+from .core.configuration import as_json, check_or_write_config
+from .core.files import atomic_write
+from .core.images import Images
+from .core.workers import imap_unordered
+from .data import channels_first
 from .metrics import accuracy
 from .metrics.forgetting_quality import (
     ForgettingQuality,
@@ -40,7 +41,7 @@ from .metrics.forgetting_quality import (
 )
 from .metrics.per_example import klom, rmia, roc, u_lira
 from .splitting import Split
-from .training import pick_device, predict, timed
+from .training import pick_device, predict
 
 COUNT = 512  # checkpoints of a submission, exactly
 NAME = "unlearned_checkpoint"
@@ -237,7 +238,7 @@ def write_checkpoints(
     """
     folder = Path(folder)
     about = {"original": digest_of_weights(original), "seed": seed, "half": half}
-    claim(folder, {**about, "configuration": as_json(configuration)})
+    check_or_write_config(folder, {**about, "configuration": as_json(configuration)})
     files = {seed + number: folder / f"{name}_{number}.pth" for number in range(count)}
     missing = [own for own, file in files.items() if not is_complete(file)]
     wanted = shapes_of(original.state_dict())
@@ -247,10 +248,10 @@ def write_checkpoints(
 
     done = count - len(missing)
     bar = tqdm(total=count, initial=done, desc="checkpoints", leave=False, disable=None)
-    with bar, closing(as_they_come(made, missing, n_jobs=n_jobs)) as finished:
+    with bar, closing(imap_unordered(made, missing, n_jobs=n_jobs)) as finished:
         for own, content in finished:
-            with whole(files[own]) as beside:
-                beside.write_bytes(content)
+            with atomic_write(files[own]) as tmp_path:
+                tmp_path.write_bytes(content)
             bar.update()
     return list(files.values())
 
@@ -321,7 +322,10 @@ def zip_submission(
             f"{others[0]} is not among the {count} checkpoints of the submission, which must be "
             "all there is: give the right count, or move it away"
         )
-    with whole(path) as beside, zipfile.ZipFile(beside, "w", strict_timestamps=False) as archive:
+    with (
+        atomic_write(path) as tmp_path,
+        zipfile.ZipFile(tmp_path, "w", strict_timestamps=False) as archive,
+    ):
         for file in tqdm(files, desc="zip", leave=False, disable=None):
             archive.write(file, file.name)
     return path
@@ -483,7 +487,7 @@ def measure_checkpoints(
 
     rows = {}
     bar = tqdm(total=len(names), desc="reading networks", leave=False, disable=None)
-    with bar, closing(as_they_come(measured, groups, n_jobs=n_jobs)) as finished:
+    with bar, closing(imap_unordered(measured, groups, n_jobs=n_jobs)) as finished:
         for own, numbers in finished:
             rows.update(zip(own, numbers, strict=True))
             bar.update(len(own))
@@ -494,7 +498,7 @@ def numbers_of(
     network: nn.Module, retain: Images, forget: Images, test: Images
 ) -> tuple[np.ndarray, float, float, float]:
     """One network's row of ``Measured``."""
-    parts = (predict(network, images.in_order()) for images in (retain, forget, test))
+    parts = (predict(network, images.sequential_batches()) for images in (retain, forget, test))
     retain_read, forget_read, test_read = parts
     return (
         logit_scaled_confidence(*forget_read),
@@ -502,42 +506,6 @@ def numbers_of(
         accuracy(*forget_read),
         accuracy(*test_read),
     )
-
-
-def measuring(
-    make: Callable[[list[int]], nn.Module], split: Split, test: Images, *, unseen: int = 200
-) -> Callable[[list[int]], dict[str, np.ndarray]]:
-    """What ``run_many`` is to call: networks made, timed and reduced to what the score needs.
-
-    On a CPU they are made one at a time, on a GPU a whole group at once: a trial of ensembles on
-    one thread gave MLPs 0.9 to 1.5 times, CNNs 0.4 to 0.8 times the speed of one at a time.
-
-    Args:
-        make: ``make(seeds)`` -> a network, or for several seeds an ``Ensemble``.
-        split: the forget set is what confidences are taken on.
-        test: test images.
-        unseen: test images, the first so many, that confidences are taken on as well.
-
-    Returns:
-        ``measure(seeds)`` -> the fields of ``Measured``, ``unseen_confidences`` (N, unseen), in
-        half precision, and ``seconds`` (N,) of making each network.
-    """
-    some = test.select(torch.arange(min(unseen, len(test))))
-
-    def row(network: nn.Module, seconds: float) -> dict[str, np.ndarray]:
-        others = confidences_of(network, some).astype(np.float16)
-        numbers = Measured(*numbers_of(network, *split, test))
-        return {**numbers._asdict(), "unseen_confidences": others, "seconds": seconds}
-
-    def measure(seeds: list[int]) -> dict[str, np.ndarray]:
-        on_cpu, rows = split.retain.device.type == "cpu", []
-        for part in [[seed] for seed in seeds] if on_cpu else [seeds]:
-            made, seconds = timed(make, part)
-            networks = made.members() if isinstance(made, Ensemble) else [made]
-            rows += [row(network, seconds / len(part)) for network in networks]
-        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
-
-    return measure
 
 
 def quality_table(
@@ -630,7 +598,7 @@ def attack_table(
 
 
 def confidences_of(network: nn.Module, forget: Images) -> np.ndarray:
-    return logit_scaled_confidence(*predict(network, forget.in_order()))
+    return logit_scaled_confidence(*predict(network, forget.sequential_batches()))
 
 
 def names_in(source: Path) -> list[str]:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .data import Images
+from .core.images import Images
 from .training import predict
 
 ORDERS = ("easy_first", "hard_first", "random")
@@ -29,17 +29,17 @@ def curriculum(
         images: usually the retain set.
         model: the network whose confidence counts, usually the original one.
         order: "easy_first" (falling confidence), "hard_first" (rising) or "random", the control.
-        seed: of the random order, which is the only one that reads it.
+        seed: random seed for the random order; the others do not read it.
 
     Raises:
-        ValueError: another word for ``order``; a network with fewer outputs than classes.
+        ValueError: if ``order`` is unknown, or the network has fewer outputs than classes.
     """
     if order not in ORDERS:
         raise ValueError(f"order must be one of {', '.join(ORDERS)}, not {order!r}")
     if order == "random":
         generator = torch.Generator().manual_seed(seed)
         return images.select(torch.randperm(len(images), generator=generator))
-    logits, labels = predict(model, images.in_order())
+    logits, labels = predict(model, images.sequential_batches())
     logits, own = logits.double(), F.one_hot(labels, logits.shape[-1]).bool()
     difficulty = logits.masked_fill(own, -torch.inf).logsumexp(-1) - logits[own]
     return images.select(difficulty.argsort(descending=order == "hard_first", stable=True))

@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from .data import Batches
-from .models import device_of, seeded
-from .training import at_full_speed, in_epochs, on_device
+from .core.batches import Batches, iterate_epochs
+from .core.devices import device_of, on_device, performance_settings, seeded
+from .core.layers import has_own_parameters
 
 CHUNK_FLOATS = 2**26  # per-example gradients held at once: 256 MB
 
 
 def fisher_diagonal(
-    model: nn.Module, batches: Batches, *, labels: str = "exact", seed: int = 0
+    model: nn.Module, batches: Batches, *, estimator: str = "exact", seed: int = 0
 ) -> dict[str, Tensor]:
     r"""Diagonal of the Fisher information of the predictive distribution, mean per example.
 
@@ -36,30 +36,30 @@ def fisher_diagonal(
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
         batches: batches of (images, labels). Every layer's input patches are kept for a batch: 9 MB
             an image of 28 x 28 for ResNet-20, so take small ones for deep networks.
-        labels: "exact" sums over all K classes weighted by p(y|x); "sampled" draws one class from
-            p(y|x) an example: unbiased, K times cheaper, noisier.
-        seed: of the sampled classes, and of the order of a DataLoader without its own generator.
+        estimator: "exact" sums over all K classes weighted by p(y|x); "sampled" draws one class from
+            p(y|x) for each example: unbiased and noisier, with one backward pass instead of K.
+        seed: random seed for sampled classes, and for a DataLoader without a generator.
 
     Returns:
         {parameter name: tensor of the parameter's shape}, on the model's device.
 
     Raises:
-        ValueError: no batches, another word for ``labels``, a result that is not finite.
+        ValueError: if there are no batches, ``estimator`` is unknown, or the result is not finite.
 
     Source: Martens, New Insights and Perspectives on the Natural Gradient Method, JMLR 2020.
     """
-    if labels not in ("exact", "sampled"):
-        raise ValueError(f'labels must be "exact" or "sampled", not {labels!r}')
+    if estimator not in ("exact", "sampled"):
+        raise ValueError(f'estimator must be "exact" or "sampled", not {estimator!r}')
     model = copy.deepcopy(model).eval().requires_grad_(False)
     device = device_of(model)
     generator = torch.Generator().manual_seed(seed)
     total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     count, add = 0, None
-    with at_full_speed(model), seeded(seed, device):  # a shuffling loader keeps one order
-        for batch in in_epochs(batches, [0]):
+    with performance_settings(model), seeded(seed, device):  # a shuffling loader keeps one order
+        for batch in iterate_epochs(batches, [0]):
             images = on_device(batch, device, channels_last=False)[0]
-            add = add or (add_closed_form if in_closed_form(model, images[:1]) else add_by_func)
-            add(model, images, total, lambda log_p: class_weights(log_p, labels, generator))
+            add = add or (_add_closed_form if _in_closed_form(model, images[:1]) else _add_by_func)
+            add(model, images, total, lambda log_p: _class_weights(log_p, estimator, generator))
             count += len(images)
     if count == 0:
         raise ValueError("the loader yielded no batches: there is no Fisher information to take")
@@ -69,10 +69,10 @@ def fisher_diagonal(
     return result
 
 
-def class_weights(log_p: Tensor, labels: str, generator: torch.Generator) -> Tensor:
+def _class_weights(log_p: Tensor, estimator: str, generator: torch.Generator) -> Tensor:
     """Weight of each class in the sum, (B, K): p(y|x), or one-hot at a class drawn from it."""
     p = log_p.detach().exp()
-    if labels == "exact" or not p.isfinite().all():  # NaN goes on to the check of the result
+    if estimator == "exact" or not p.isfinite().all():  # NaN goes on to the check of the result
         return p
     drawn = torch.multinomial(p.cpu(), 1, generator=generator).to(p.device)
     return torch.zeros_like(p).scatter_(1, drawn, 1.0)
@@ -82,7 +82,7 @@ def class_weights(log_p: Tensor, labels: str, generator: torch.Generator) -> Ten
 # Closed forms
 
 
-class LinearSquares:
+class _LinearSquares:
     """A linear layer: F = sum_y (g_y^2)^T a^2, so the classes' g_y^2 are summed before the product.
 
     Args:
@@ -105,7 +105,7 @@ class LinearSquares:
             yield self.g_squared.sum(0)
 
 
-class ConvolutionSquares:
+class _ConvolutionSquares:
     """A convolution: an example's gradient is g (B, out, H', W') times the patches of its input,
     summed over places before it is squared."""
 
@@ -129,7 +129,7 @@ class ConvolutionSquares:
             yield self.bias
 
 
-class BatchNormSquares:
+class _BatchNormSquares:
     """BatchNorm in eval mode, an affine map of each channel; g is (B, C, ...)."""
 
     def __init__(self, layer: nn.modules.batchnorm._BatchNorm, a: Tensor):
@@ -145,24 +145,24 @@ class BatchNormSquares:
         yield from self.both
 
 
-def closed_form(layer: nn.Module) -> Callable | None:
+def _closed_form(layer: nn.Module) -> Callable | None:
     """The closed form for this layer, or None; a pruned layer, say, has a "weight_orig"."""
     if not {name for name, _ in layer.named_parameters(recurse=False)} <= {"weight", "bias"}:
         return None
     if type(layer) is nn.Linear:
-        return LinearSquares
+        return _LinearSquares
     if type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros":
-        return ConvolutionSquares if not isinstance(layer.padding, str) else None
+        return _ConvolutionSquares if not isinstance(layer.padding, str) else None
     is_norm = type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d) and layer.track_running_stats
-    return BatchNormSquares if is_norm and layer.affine else None
+    return _BatchNormSquares if is_norm and layer.affine else None
 
 
-def parametrised(model: nn.Module) -> dict[str, nn.Module]:
+def _parametrised(model: nn.Module) -> dict[str, nn.Module]:
     """Modules with parameters of their own, by name."""
-    return {n: m for n, m in model.named_modules() if any(True for _ in m.parameters(False))}
+    return {name: m for name, m in model.named_modules() if has_own_parameters(m)}
 
 
-class Recorder:
+class _Recorder:
     """Runs the network once and keeps, of every layer, what its closed form needs.
 
     Parameters and images need no gradient: the graph starts at the outputs of the first layers.
@@ -170,7 +170,7 @@ class Recorder:
 
     def __init__(self, model: nn.Module, images: Tensor):
         self.squares, self.calls, self.starts = {}, [], []
-        self.layers = parametrised(model)
+        self.layers = _parametrised(model)
         hooks = [m.register_forward_hook(self.hook(n)) for n, m in self.layers.items()]
         try:
             self.logits = model(images)
@@ -183,7 +183,7 @@ class Recorder:
             self.calls.append((name, inputs[0].ndim if len(inputs) == 1 else None))
             if len(inputs) != 1:
                 return None
-            squares = self.squares[name] = closed_form(layer)(layer, inputs[0].detach())
+            squares = self.squares[name] = _closed_form(layer)(layer, inputs[0].detach())
             if not output.requires_grad:
                 self.starts.append(output.detach().requires_grad_())
                 output = self.starts[-1].clone()
@@ -195,21 +195,21 @@ class Recorder:
         return record
 
 
-def in_closed_form(model: nn.Module, images: Tensor) -> bool:
+def _in_closed_form(model: nn.Module, images: Tensor) -> bool:
     """Whether each layer has a closed form, is called exactly once, and shares no parameter."""
-    layers = parametrised(model)
-    if not all(closed_form(layer) for layer in layers.values()):
+    layers = _parametrised(model)
+    if not all(_closed_form(layer) for layer in layers.values()):
         return False
     if len(list(model.named_parameters(remove_duplicate=False))) != len(list(model.parameters())):
         return False
-    calls = Recorder(model, images).calls
+    calls = _Recorder(model, images).calls
     dimensions = {nn.Linear: (2,), nn.Conv2d: (4,), nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,)}
     fits = all(ndim in dimensions[type(layers[name])] for name, ndim in calls)
     once = sorted(name for name, _ in calls) == sorted(layers)
-    return fits and once and agrees_with_autograd(model, images[:1])
+    return fits and once and _agrees_with_autograd(model, images[:1])
 
 
-def agrees_with_autograd(model: nn.Module, image: Tensor) -> bool:
+def _agrees_with_autograd(model: nn.Module, image: Tensor) -> bool:
     """Whether closed forms give the squares of autograd's gradients, for one image and one class.
 
     It shows what the calls of layers do not: a weight that is also read outside its layer, a hook
@@ -221,7 +221,7 @@ def agrees_with_autograd(model: nn.Module, image: Tensor) -> bool:
 
     parameters = {name: p.detach().requires_grad_() for name, p in model.named_parameters()}
     found = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    add_closed_form(model, image, found, least_likely)
+    _add_closed_form(model, image, found, least_likely)
     log_p = functional_call(model, parameters, (image,)).log_softmax(-1)
     gradients = torch.autograd.grad(
         log_p.min(), list(parameters.values()), allow_unused=True, materialize_grads=True
@@ -231,7 +231,7 @@ def agrees_with_autograd(model: nn.Module, image: Tensor) -> bool:
     return all(bool((f - w).abs().sum() <= 0.01 * w.sum()) for f, w in pairs)
 
 
-def add_closed_form(
+def _add_closed_form(
     model: nn.Module, images: Tensor, total: dict[str, Tensor], weigh: Callable[[Tensor], Tensor]
 ) -> None:
     """Add this batch's sum to ``total``: one forward pass, one backward pass a class.
@@ -239,7 +239,7 @@ def add_closed_form(
     log p(y|x) is scaled by the root of its weight, so that squares come out weighted. A sampled
     class is the only one with a weight, so one backward pass serves the whole batch.
     """
-    record = Recorder(model, images)
+    record = _Recorder(model, images)
     log_p = record.logits.log_softmax(-1)
     weights = weigh(log_p)
     scaled = log_p * weights.sqrt()
@@ -259,7 +259,7 @@ def add_closed_form(
 # Any network
 
 
-def add_by_func(
+def _add_by_func(
     model: nn.Module, images: Tensor, total: dict[str, Tensor], weigh: Callable[[Tensor], Tensor]
 ) -> None:
     """The same by ``vmap(grad)``: gradients of all parameters, of a few examples at once."""

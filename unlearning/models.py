@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import chain
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 def build(
@@ -28,21 +21,21 @@ def build(
         ValueError: no network of that name.
     """
     if name == "mlp":
-        return mlp(num_classes, in_channels, image_size)
+        return _mlp(num_classes, in_channels, image_size)
     if name == "cnn":
-        return cnn(num_classes, in_channels)
+        return _cnn(num_classes, in_channels)
     if name == "resnet20":
         return ResNet20(num_classes, in_channels)
     if name == "resnet18":
-        return resnet18(num_classes, in_channels)
+        return _resnet18(num_classes, in_channels)
     if name.startswith("torchvision/"):
-        return from_torchvision(name.removeprefix("torchvision/"), num_classes, in_channels)
+        return _from_torchvision(name.removeprefix("torchvision/"), num_classes, in_channels)
     raise ValueError(
         f"there is no network {name!r}: choose mlp, cnn, resnet20, resnet18 or torchvision/<name>"
     )
 
 
-def mlp(num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+def _mlp(num_classes: int, in_channels: int, image_size: int) -> nn.Module:
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(in_channels * image_size**2, 128),
@@ -53,7 +46,7 @@ def mlp(num_classes: int, in_channels: int, image_size: int) -> nn.Module:
     )
 
 
-def cnn(num_classes: int, in_channels: int) -> nn.Module:
+def _cnn(num_classes: int, in_channels: int) -> nn.Module:
     def stage(inputs: int, outputs: int) -> list[nn.Module]:
         return [
             nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
@@ -105,7 +98,7 @@ class ResNet20(nn.Module):
         return self.fc(x.mean(dim=(-2, -1)))
 
 
-def resnet18(num_classes: int, in_channels: int) -> nn.Module:
+def _resnet18(num_classes: int, in_channels: int) -> nn.Module:
     from torchvision.models import resnet18
 
     model = resnet18(num_classes=num_classes)
@@ -114,7 +107,7 @@ def resnet18(num_classes: int, in_channels: int) -> nn.Module:
     return model
 
 
-def from_torchvision(name: str, num_classes: int, in_channels: int) -> nn.Module:
+def _from_torchvision(name: str, num_classes: int, in_channels: int) -> nn.Module:
     """torchvision's own network; grey images are shown to it as three equal channels."""
     from torchvision import models
 
@@ -129,60 +122,3 @@ class RepeatChannels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.expand(*x.shape[:-3], 3, *x.shape[-2:])
-
-
-# ------------------------------------------------------------------------------------------------
-# What methods ask of a network
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """A block whose random numbers start from ``seed`` and leave the global generator alone."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the network is; one that holds no tensor is everywhere, so the CPU will do."""
-    return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
-
-
-def weight_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Modules that hold parameters of their own, by name, in order, normalisations left out.
-
-    The type of the layer decides: "not BatchNorm" by the letters ``bn`` in a name misses
-    ``downsample.1`` of a ResNet.
-    """
-    return [
-        (name, module)
-        for name, module in model.named_modules()
-        if not isinstance(module, NORMALISATIONS) and any(True for _ in module.parameters(False))
-    ]
-
-
-def normalisation_layers(model: nn.Module) -> Iterator[nn.Module]:
-    """The BatchNorm, GroupNorm and LayerNorm modules of a network, in order."""
-    return (module for module in model.modules() if isinstance(module, NORMALISATIONS))
-
-
-def reinitialise(model: nn.Module, *, seed: int) -> nn.Module:
-    """Draw all parameters of ``model`` again, in place, each layer by its ``reset_parameters``.
-
-    Every module is asked, not the direct children alone, which for a ResNet is the last layer only.
-    Where a network sets its weights otherwise when built, as torchvision's ResNets do, PyTorch's
-    own initialisation takes its place.
-
-    Raises:
-        ValueError: a layer with parameters of its own that cannot draw them again.
-    """
-    with seeded(seed, device_of(model)):
-        for module in model.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
-            elif any(True for _ in module.parameters(False)):
-                raise ValueError(
-                    f"{type(module).__name__} has parameters but no reset_parameters(): give it "
-                    "one, so that it can be initialised again"
-                )
-    return model

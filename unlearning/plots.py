@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from .data import Images
-from .files import whole
+from .core.files import atomic_write
+from .core.images import Images
 from .report import heading, in_per_cent, write_csv
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the same thing always has the same.
@@ -456,7 +456,7 @@ def scale_and_colour(name: str) -> tuple[float, str]:
 def finished(figure: Figure, path: Path | str | None) -> Figure:
     """Save the figure if told where, and close it, so that a notebook shows it once."""
     if path is not None:
-        with whole(path) as beside:
-            figure.savefig(beside)
+        with atomic_write(path) as tmp_path:
+            figure.savefig(tmp_path)
     plt.close(figure)
     return figure

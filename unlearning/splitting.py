@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .data import Images
+from .core.images import Images
+from .core.losses import class_list
 
 CIFAR20 = {  # superclass -> its five classes of CIFAR-100: Krizhevsky 2009, chapter 3
     "aquatic mammals": (4, 30, 55, 72, 95),
@@ -49,29 +49,13 @@ class Split(NamedTuple):
         return tuple(sorted(set(self.forget.labels.tolist()) - kept))
 
 
-def split_off(images: Images, what: float | int | Iterable[int], *, seed: int) -> Split:
-    """Forget what one value names: 0.1 is a tenth of the images at random, 5 is class 5.
-
-    Args:
-        images: the training set.
-        what: a fraction, as a float; a class, as an int; several classes, as a list.
-        seed: of the random draw.
-
-    Raises:
-        ValueError: as ``forget_random`` and ``forget_classes``.
-    """
-    if isinstance(what, float):
-        return forget_random(images, fraction=what, seed=seed)
-    return forget_classes(images, what)
-
-
 def forget_classes(images: Images, classes: int | Iterable[int]) -> Split:
     """Forget all images of one class or of several.
 
     Raises:
         ValueError: a class that does not exist or has no images, none named, or all of them.
     """
-    classes = [classes] if isinstance(classes, Integral) else list(classes)
+    classes = class_list(classes)
     present = sorted(set(images.labels.tolist()))
     missing = [label for label in classes if label not in present]
     if missing:

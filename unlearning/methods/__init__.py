@@ -1,6 +1,9 @@
-"""One published method a file: ``method(model, <the data that it reads>, *, hyperparameters)``.
+"""One published method per file: ``method(model, <the data that it reads>, *, hyperparameters)``.
 
-No method changes the network that it is given; each returns a copy, in eval mode, on its device.
+No method changes the network it is given; each returns a copy, in eval mode, on the same device.
+
+``METHODS`` is the register: the name that tables and figures show, and the function. The contract
+tests, ``notebooks/tune.py``, notebook 08 and the figures' colours follow it.
 """
 
 from .fine_tune import fine_tune
@@ -11,13 +14,15 @@ from .selective_forgetting import selective_forgetting
 from .student_teacher import student_teacher
 from .uniform_target import uniform_target
 
-__all__ = [
-    "fine_tune",
-    "impair_repair",
-    "negative_gradient",
-    "negative_gradient_plus",
-    "random_mask",
-    "selective_forgetting",
-    "student_teacher",
-    "uniform_target",
-]
+METHODS = {
+    "fine-tuning": fine_tune,
+    "negative gradient": negative_gradient,
+    "NegGrad+": negative_gradient_plus,
+    "Fisher noise": selective_forgetting,
+    "random mask": random_mask,
+    "uniform target": uniform_target,
+    "UNSIR": impair_repair,
+    "bad teacher": student_teacher,
+}
+
+__all__ = ["METHODS", *(function.__name__ for function in METHODS.values())]

@@ -6,10 +6,10 @@ import copy
 
 from torch import nn
 
-from ..data import Batches
-from ..ensemble import each_member
-from ..models import NORMALISATIONS, reinitialise, weight_layers
-from ..training import classify, minimise
+from ..core.batches import Batches
+from ..core.layers import NORMALISATIONS, has_own_parameters, reinitialise, weight_layers
+from ..core.loop import minimise
+from ..core.losses import classification_loss
 
 
 def fine_tune(
@@ -24,11 +24,11 @@ def fine_tune(
     reinitialised: bool = False,
     seed: int = 0,
 ) -> nn.Module:
-    """Train on, on the retain set alone, and hope that the rest is overwritten.
+    """Continue training on the retain set alone, so that the rest is overwritten.
 
-    Minimises E_retain[CE(f(x), y)]. With ``last_layers=k`` all layers before the last k are frozen
-    (CF-k); with ``reinitialised`` those k start from new weights (EU-k), and k of all layers is
-    retraining from scratch. Nothing pushes against the forget set: at a small ``lr`` it stays
+    Minimises E_retain[CE(f(x), y)]. With ``last_layers=k``, all layers before the last k are frozen
+    (CF-k); with ``reinitialised``, those k also start from new weights (EU-k), which for all layers
+    is retraining from scratch. Nothing pushes against the forget set: at a small ``lr`` it stays
     known.
 
     Source: the NeurIPS 2023 unlearning challenge's baseline; CF-k and EU-k: Goel et al., Towards
@@ -40,34 +40,29 @@ def fine_tune(
         retain: batches of images (B, C, H, W), float, normalised, and labels (B,), long.
         epochs: passes over the retain set.
         lr: first learning rate of SGD; a cosine takes it to 0.
-        momentum: of SGD.
-        weight_decay: of SGD.
-        last_layers: train only the last so many layers; by default all of them.
+        momentum: momentum of SGD.
+        weight_decay: L2 penalty of SGD.
+        last_layers: train only this many layers, counted from the output; by default all.
         reinitialised: draw the trained layers' weights again before training.
-        seed: of new weights and of dropout.
+        seed: random seed for new weights and dropout.
 
     Raises:
-        Diverged: when the loss is no longer finite; names the step and the learning rate.
-        ValueError: more layers than there are, or none.
+        Diverged: if the loss is no longer finite; names the step and the learning rate.
+        ValueError: if ``last_layers`` is not between 1 and the number of layers.
     """
-
-    def with_new_weights(model: nn.Module, seed: int) -> nn.Module:
-        reinitialise(nn.ModuleList(modules_of_last_layers(model, last_layers)), seed=seed)
-        return model
-
     model = copy.deepcopy(model)
     if reinitialised:
-        model = each_member(model, with_new_weights, seed)
+        reinitialise(nn.ModuleList(_last_modules(model, last_layers)), seed=seed)
     needed_gradient = {name: p.requires_grad for name, p in model.named_parameters()}
     if last_layers is not None:
         model.requires_grad_(False)
-        for module in modules_of_last_layers(model, last_layers):
+        for module in _last_modules(model, last_layers):
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(True)
     minimise(
         model,
         retain,
-        classify,
+        classification_loss,
         epochs=epochs,
         lr=lr,
         momentum=momentum,
@@ -80,7 +75,7 @@ def fine_tune(
     return model
 
 
-def modules_of_last_layers(model: nn.Module, count: int | None) -> list[nn.Module]:
+def _last_modules(model: nn.Module, count: int | None) -> list[nn.Module]:
     """The last ``count`` layers with weights and the normalisations that follow them; None: all."""
     names = [name for name, _ in weight_layers(model)]
     if count is not None and not 1 <= count <= len(names):
@@ -89,7 +84,6 @@ def modules_of_last_layers(model: nn.Module, count: int | None) -> list[nn.Modul
     reached, modules = count is None, []
     for name, module in model.named_modules():
         reached = reached or name == first
-        own = any(True for _ in module.parameters(recurse=False))
-        if reached and (own or isinstance(module, NORMALISATIONS)):
+        if reached and (has_own_parameters(module) or isinstance(module, NORMALISATIONS)):
             modules.append(module)
     return modules

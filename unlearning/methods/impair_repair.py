@@ -5,26 +5,25 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 
-from ..data import Batches
-from ..ensemble import member_by_member
-from ..models import device_of, seeded
-from ..training import check_classes, classify, cross_entropy, minimise, predict, sized
+from ..core.batches import Batches, materialize, set_epoch
+from ..core.devices import device_of, seeded
+from ..core.loop import minimise
+from ..core.losses import check_classes, class_list, classification_loss, cross_entropy
+from ..training import predict
 
 Noise = dict[int, Tensor]
 """Learned noise: class -> images (noise_size, C, H, W), normalised."""
 
 
-@member_by_member()
 def impair_repair(
     model: nn.Module,
     retain: Batches,
+    forget_classes: int | Sequence[int],
     *,
-    forget_classes: int | Sequence[int] | None = None,
     noise_size: int = 256,
     noise_lr: float = 0.1,
     noise_steps: int = 40,
@@ -34,9 +33,8 @@ def impair_repair(
     impair_lr: float = 0.02,
     repair_epochs: int = 1,
     repair_lr: float = 0.01,
-    return_noise: bool = False,
     seed: int = 0,
-) -> nn.Module | tuple[nn.Module, Noise]:
+) -> nn.Module:
     """Overwrite a class with noise that maximises its error, then repair on the retain set.
 
     1. Noise: for each forgotten class c, a batch x of images, from N(0, 1), minimises
@@ -59,8 +57,7 @@ def impair_repair(
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
         retain: batches of images (B, C, H, W), float, normalised, and labels (B,), long.
-        forget_classes: a class or several; by default all outputs of the network whose label is not
-            in ``retain``.
+        forget_classes: the class or classes to forget, none of which is in ``retain``.
         noise_size: noise images of each class.
         noise_lr: of Adam, for the noise.
         noise_steps: steps of Adam, for the noise.
@@ -70,11 +67,7 @@ def impair_repair(
         impair_lr: learning rate of Adam, constant.
         repair_epochs: passes over the retain set; 0 leaves the network impaired.
         repair_lr: learning rate of Adam, constant.
-        return_noise: give the noise too.
-        seed: of the noise, of its draws and of dropout.
-
-    Returns:
-        The network, or with ``return_noise`` (network, {class: noise (noise_size, C, H, W)}).
+        seed: random seed for the noise, its draws and dropout.
 
     Raises:
         Diverged: when a loss is no longer finite; names the step and the learning rate.
@@ -85,9 +78,9 @@ def impair_repair(
         raise ValueError(
             f"noise_size and noise_ratio must be positive, not {noise_size} and {noise_ratio}"
         )
-    retain = sized(retain)
+    retain = materialize(retain)
     with seeded(seed, device_of(model)):  # a DataLoader draws whenever it is read
-        classes = classes_to_forget(model, retain, forget_classes)
+        classes = _check_forgettable(model, retain, forget_classes)
         shape = next(iter(retain))[0].shape[1:]
     noise = error_maximising_noise(
         model,
@@ -100,10 +93,9 @@ def impair_repair(
     )
     model = copy.deepcopy(model)
     adam = {"optimizer": "adam", "schedule": "constant", "seed": seed}
-    mixed = Mixed(retain, noise, noise_ratio, seed)
-    minimise(model, mixed, classify, epochs=impair_epochs, lr=impair_lr, title="impair", **adam)
-    minimise(model, retain, classify, epochs=repair_epochs, lr=repair_lr, title="repair", **adam)
-    return (model, noise) if return_noise else model
+    noisy, loss = _WithNoise(retain, noise, noise_ratio, seed), classification_loss
+    minimise(model, noisy, loss, epochs=impair_epochs, lr=impair_lr, title="impair", **adam)
+    return minimise(model, retain, loss, epochs=repair_epochs, lr=repair_lr, title="repair", **adam)
 
 
 def error_maximising_noise(
@@ -143,7 +135,7 @@ def error_maximising_noise(
     return noise
 
 
-class Mixed:
+class _WithNoise:
     """Batches of the retain set, each joined by noise images with the labels of their classes."""
 
     def __init__(self, retain: Batches, noise: Noise, ratio: float, seed: int):
@@ -154,8 +146,7 @@ class Mixed:
         return len(self.retain)
 
     def set_epoch(self, epoch: int) -> None:
-        if hasattr(self.retain, "set_epoch"):
-            self.retain.set_epoch(epoch)
+        set_epoch(self.retain, epoch)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for images, labels in self.retain:
@@ -168,26 +159,21 @@ class Mixed:
             yield torch.cat(parts), torch.cat(targets)
 
 
-def classes_to_forget(
-    model: nn.Module, retain: Batches, classes: int | Sequence[int] | None
+def _check_forgettable(
+    model: nn.Module, retain: Batches, forget_classes: int | Sequence[int]
 ) -> list[int]:
-    """The classes named, or all that the retain set does not hold; checked against both."""
-    kept = {int(label) for _, labels in retain for label in labels.unique()}
-    num_classes = predict(model, [next(iter(retain))])[0].shape[-1]
-    if classes is None:
-        classes = [label for label in range(num_classes) if label not in kept]
-    classes = [classes] if isinstance(classes, Integral) else classes
-    classes = list(dict.fromkeys(int(label) for label in classes))
-    check_classes(classes, num_classes)
-    retained = sorted(kept & set(classes))
-    if retained:
-        raise ValueError(
-            f"class {retained[0]} is among the retained labels: leave its images out of retain, or "
-            "its name out of forget_classes"
-        )
+    """The classes as a list, each known to the network and none of them retained."""
+    retained = {int(label) for _, labels in retain for label in labels.unique()}
+    classes = class_list(forget_classes)
+    check_classes(classes, predict(model, [next(iter(retain))])[0].shape[-1])
     if not classes:
         raise ValueError(
-            "there is no class to forget: all of the network's classes are retained, and this "
-            "method forgets whole classes"
+            "forget_classes is empty: UNSIR forgets whole classes, so name at least one"
+        )
+    both = sorted(retained & set(classes))
+    if both:
+        raise ValueError(
+            f"class {both[0]} is among the retained labels: remove its images from retain, or the "
+            "class from forget_classes"
         )
     return classes

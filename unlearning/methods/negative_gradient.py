@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from ..data import Batches
-from ..ensemble import member_by_member
-from ..training import cross_entropy, in_epochs, minimise, sized
+from ..core.batches import Batches, ZipCycle
+from ..core.loop import minimise
+from ..core.losses import cross_entropy
 
 
-@member_by_member(when="stop_at_chance")  # each stops at a step of its own
 def negative_gradient(
     model: nn.Module,
     forget: Batches,
@@ -31,7 +28,7 @@ def negative_gradient(
 
     Maximises E_forget[CE(f(x), y)]. The loss has no upper bound: too large an ``lr`` or too many
     ``epochs`` wreck the network, so watch the retain accuracy. ``stop_at_chance`` ends the climb at
-    the first batch whose loss reaches log K, that of a guess, before any harm beyond ignorance. The
+    the first batch whose loss reaches log K, the loss of a guess. The
     retain set is not read. BatchNorm statistics move too, towards the forget set's.
 
     Source: Golatkar et al., Eternal Sunshine of the Spotless Net, CVPR 2020, section 6 ("negative
@@ -42,13 +39,13 @@ def negative_gradient(
         forget: batches of images (B, C, H, W), float, normalised, and labels (B,), long.
         epochs: passes over the forget set, at most.
         lr: first learning rate of SGD; a cosine takes it to 0.
-        momentum: of SGD.
-        weight_decay: of SGD.
+        momentum: momentum of SGD.
+        weight_decay: L2 penalty of SGD.
         stop_at_chance: end when a batch's loss reaches log K.
-        seed: of dropout.
+        seed: random seed for dropout.
 
     Raises:
-        Diverged: when the loss is no longer finite; names the step and the learning rate.
+        Diverged: if the loss is no longer finite; names the step and the learning rate.
     """
     model = copy.deepcopy(model)
     chance = math.inf
@@ -56,7 +53,7 @@ def negative_gradient(
     def ascent(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         nonlocal chance
         logits = model(images)
-        chance = math.log(logits.shape[-1]) * logits[..., 0, 0].numel()  # of all members
+        chance = math.log(logits.shape[-1])
         return -cross_entropy(logits, labels)
 
     return minimise(
@@ -88,11 +85,12 @@ def negative_gradient_plus(
     """NegGrad+: descend on the retain set while climbing on the forget set.
 
     Minimises alpha E_retain[CE(f(x), y)] - (1 - alpha) E_forget[CE(f(x), y)]. Each step takes one
-    batch of each; an epoch is a pass over the retain set, the forget set coming round as often as
-    needed. Both batches go through the network as one, so BatchNorm sees them together.
+    batch of each; an epoch is a pass over the retain set, and the forget set is cycled. Both
+    batches go through the network as one, so BatchNorm sees them together.
 
     Source: Kurmanji et al., Towards Unbounded Machine Unlearning, NeurIPS 2023, section 5 (their
-    beta is this alpha).
+    beta is this alpha). Their code reads the two batches in two passes, or in eval mode; one joint
+    pass in train mode, as here, came closer to retraining.
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
@@ -101,26 +99,32 @@ def negative_gradient_plus(
         alpha: weight of the retain set, from 0 (ascent alone) to 1 (fine-tuning).
         epochs: passes over the retain set.
         lr: first learning rate of SGD; a cosine takes it to 0.
-        momentum: of SGD.
-        weight_decay: of SGD.
-        seed: of dropout.
+        momentum: momentum of SGD.
+        weight_decay: L2 penalty of SGD.
+        seed: random seed for dropout.
 
     Raises:
-        Diverged: when the loss is no longer finite; names the step and the learning rate.
-        ValueError: an alpha outside [0, 1].
+        Diverged: if the loss is no longer finite; names the step and the learning rate.
+        ValueError: if ``alpha`` is not between 0 and 1.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be between 0 and 1, not {alpha}")
 
-    def loss(model: nn.Module, images: Tensor, labels: Tensor, forgotten: Tensor, wrong: Tensor):
-        count = labels.shape[-1]
-        logits = model(beside(images, forgotten))
-        kept, lost = logits[..., :count, :], logits[..., count:, :]
-        return alpha * cross_entropy(kept, labels) - (1 - alpha) * cross_entropy(lost, wrong)
+    def loss(
+        model: nn.Module,
+        retain_images: Tensor,
+        retain_labels: Tensor,
+        forget_images: Tensor,
+        forget_labels: Tensor,
+    ) -> Tensor:
+        logits = model(torch.cat([retain_images, forget_images]))
+        retain_logits, forget_logits = logits.tensor_split([len(retain_labels)])
+        descent = cross_entropy(retain_logits, retain_labels)
+        return alpha * descent - (1 - alpha) * cross_entropy(forget_logits, forget_labels)
 
     return minimise(
         copy.deepcopy(model),
-        Paired(retain, forget),
+        ZipCycle(retain, forget),
         loss,
         epochs=epochs,
         lr=lr,
@@ -129,37 +133,3 @@ def negative_gradient_plus(
         seed=seed,
         title="negative gradient +",
     )
-
-
-def beside(images: Tensor, others: Tensor) -> Tensor:
-    """Two batches as one, (..., B + B', C, H, W); what members share is repeated for each."""
-    members = torch.broadcast_shapes(images.shape[:-4], others.shape[:-4])
-    both = [batch.expand(*members, *batch.shape[-4:]) for batch in (images, others)]
-    return torch.cat(both, dim=-4)
-
-
-class Paired:
-    """Each batch of ``first`` beside one of ``second``, which comes round as often as needed.
-
-    An epoch is a pass over ``first``; ``second`` goes on from epoch to epoch where it was.
-    """
-
-    def __init__(self, first: Batches, second: Batches):
-        self.first, self.second = sized(first), sized(second)
-        self.others = self._endless()
-
-    def set_epoch(self, epoch: int) -> None:
-        if epoch == 0:
-            self.others = self._endless()
-        if hasattr(self.first, "set_epoch"):
-            self.first.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        for images, labels in self.first:
-            yield (images, labels, *next(self.others))
-
-    def _endless(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return in_epochs(self.second, itertools.count())

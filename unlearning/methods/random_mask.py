@@ -7,10 +7,10 @@ import copy
 import torch
 from torch import nn
 
-from ..data import Batches
-from ..ensemble import each_member
-from ..models import weight_layers
-from ..training import classify, minimise
+from ..core.batches import Batches
+from ..core.layers import weight_layers
+from ..core.loop import minimise
+from ..core.losses import classification_loss
 
 
 def random_mask(
@@ -27,12 +27,11 @@ def random_mask(
 
     w' = m * w with m ~ Bernoulli(1 - ratio) drawn once for each weight and bias, then Adam on
     E_retain[CE(f(x), y)] with a cosine from ``lr`` to a tenth of it. Zeroed weights are free to
-    grow again: the mask is a partial reset, not a pruning. Layers are told by
-    their type.
+    grow again: the mask is a partial reset, not a pruning. Layers are told apart by their type.
 
     Source: a public entry to the NeurIPS 2023 unlearning challenge, which used lr 1e-4 on a
-    ResNet-18; the default here is larger, because a small network needs it to
-    recover in five epochs.
+    ResNet-18; the default here is larger, because a small network needs it to recover in five
+    epochs.
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
@@ -41,27 +40,25 @@ def random_mask(
         epochs: passes over the retain set.
         lr: first learning rate of Adam.
         weight_decay: L2 penalty of Adam.
-        seed: of the mask and of dropout.
+        seed: random seed for the mask and dropout.
 
     Raises:
-        Diverged: when the loss is no longer finite; names the step and the learning rate.
-        ValueError: a ratio outside [0, 1].
+        Diverged: if the loss is no longer finite; names the step and the learning rate.
+        ValueError: if ``ratio`` is not between 0 and 1.
     """
     if not 0 <= ratio <= 1:
         raise ValueError(f"ratio must be between 0 and 1, not {ratio}")
 
-    def masked(model: nn.Module, seed: int) -> nn.Module:
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for _, layer in weight_layers(model):
-                for w in layer.parameters(recurse=False):
-                    w *= (torch.rand(w.shape, generator=generator) >= ratio).to(w)
-        return model
-
+    model = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for _, layer in weight_layers(model):
+            for w in layer.parameters(recurse=False):
+                w *= (torch.rand(w.shape, generator=generator) >= ratio).to(w)
     return minimise(
-        each_member(copy.deepcopy(model), masked, seed),
+        model,
         retain,
-        classify,
+        classification_loss,
         epochs=epochs,
         lr=lr,
         optimizer="adam",

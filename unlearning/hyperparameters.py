@@ -1,0 +1,86 @@
+"""What is a method given: the data it asks for, and its hyperparameters for a scenario."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from .core.batches import Batches
+from .core.files import slug
+from .core.images import Images
+from .scenarios import Scenario
+from .splitting import Split
+
+Method = Callable[..., nn.Module]
+
+
+def bind(
+    method: Method, split: Split, seed: int, batches: Callable[[Images, int], Batches]
+) -> dict[str, Any]:
+    """The data that a method asks for by the names of its parameters.
+
+    ``retain`` and ``forget`` are batches, ``split`` is both as images; ``forget_classes`` and
+    ``seed`` are what they say.
+
+    Args:
+        method: a function of a network, data and hyperparameters.
+        split: what is retained and what is forgotten.
+        seed: random seed of the run.
+        batches: ``batches(images, seed)`` -> batches of a set.
+    """
+    available = {
+        "retain": lambda: batches(split.retain, seed),
+        "forget": lambda: batches(split.forget, seed),
+        "forget_classes": lambda: split.forget_classes,
+        "split": lambda: split,
+        "seed": lambda: seed,
+    }
+    wanted = inspect.signature(method).parameters
+    return {name: make() for name, make in available.items() if name in wanted}
+
+
+def supports(method: Method, scenario: Scenario) -> bool:
+    """Whether a method can be used: one that needs whole classes cannot forget single images."""
+    needed = inspect.signature(method).parameters.get("forget_classes")
+    optional = needed is None or needed.default is not inspect.Parameter.empty
+    return optional or scenario.forgets_classes
+
+
+def resolve(hyperparameters: Mapping[str, Any], scenario: Scenario) -> dict[str, Any]:
+    """The values for one scenario, where some are given by scenario or by kind of scenario."""
+    own = {}
+    for name, value in hyperparameters.items():
+        if isinstance(value, dict):
+            keys = [key for key in (scenario.name, scenario.kind) if key in value]
+            if not keys:
+                raise ValueError(
+                    f"{name} has no value for {scenario.name!r}: give one for it, or for its kind, "
+                    f"{scenario.kind!r}"
+                )
+            value = value[keys[0]]
+        own[name] = value
+    return own
+
+
+def load_tuned(path: Path | str, dataset: str, model: str) -> dict[str, dict]:
+    """The hyperparameters that ``tune.py`` chose: name of a method -> its values.
+
+    Where none were chosen for this data set and network, those of MNIST and the CNN are returned,
+    and a line says so.
+
+    Raises:
+        ValueError: if the file cannot be read.
+    """
+    try:
+        known = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): restore it, or run tune.py") from error
+    key = f"{dataset}-{slug(model)}"
+    if key not in known:
+        print(f"nothing was tuned for {key}: the values of mnist-cnn are used")
+    return known.get(key, known["mnist-cnn"])

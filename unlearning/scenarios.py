@@ -1,0 +1,114 @@
+"""A scenario names what is to be forgotten, and splits the training set in that way for any seed.
+
+=====================  ===================================================================
+``"random 10%"``       a tenth of the images, drawn at random, other ones for every seed
+``"random 100"``       a hundred images, drawn at random
+``"class 5"``          all images of class 5; ``"class dog"`` names it in words
+``"class 3, 8"``       all images of two classes at once
+=====================  ===================================================================
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .core.images import Images
+from .splitting import Split, forget_classes, forget_random
+
+READS = 'a scenario reads "random 10%", "random 100", "class 5" or "class 3, 8"'
+AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?(%?)")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is to be forgotten.
+
+    >>> scenario = Scenario.parse("random 10%")
+    >>> scenario.kind, scenario.what
+    ('random', '10%')
+
+    Args:
+        name: as it stands in tables; unique in an experiment.
+        kind: "random" or "class": which of a method's tuned values apply.
+        what: how many images at random, or which classes.
+    """
+
+    name: str
+    kind: str
+    what: str
+
+    @classmethod
+    def parse(cls, text: str) -> Scenario:
+        """Read a scenario from its name.
+
+        Raises:
+            ValueError: if the text does not name one.
+        """
+        kind, _, what = text.strip().partition(" ") if isinstance(text, str) else ("", "", "")
+        what = what.strip()
+        if kind not in ("random", "class") or not what:
+            raise ValueError(f"{READS}, not {text!r}")
+        if kind == "random" and not AMOUNT.fullmatch(what):
+            raise ValueError(f"{READS}; {what!r} is neither a number of images nor a share in %")
+        return cls(text.strip(), kind, what)
+
+    @property
+    def forgets_classes(self) -> bool:
+        """Whether whole classes are forgotten."""
+        return self.kind == "class"
+
+    def split(self, images: Images, seed: int) -> Split:
+        """What is retained and what is forgotten.
+
+        Raises:
+            ValueError: if a class does not exist, or nothing or everything would be forgotten.
+        """
+        if self.forgets_classes:
+            return forget_classes(images, [_class_number(word, images) for word in self._words()])
+        number, percent = AMOUNT.fullmatch(self.what).groups()
+        if percent:
+            return forget_random(images, fraction=float(number) / 100, seed=seed)
+        if not float(number).is_integer():
+            raise ValueError(f"{READS}; a number of images must be whole, not {number}")
+        return forget_random(images, count=int(float(number)), seed=seed)
+
+    def _words(self) -> list[str]:
+        return [word.strip() for word in self.what.split(",")]
+
+
+def scenarios_of(given: str | Scenario | Iterable[str | Scenario]) -> dict[str, Scenario]:
+    """Scenarios by name, from one or several texts or ``Scenario`` objects.
+
+    Raises:
+        ValueError: if there are none, one is not a scenario, or two have the same name.
+    """
+    if isinstance(given, str | Scenario):
+        given = [given]
+    try:
+        given = list(given)
+    except TypeError:
+        raise ValueError(f"{READS}, not {given!r}") from None
+    scenarios = [one if isinstance(one, Scenario) else Scenario.parse(one) for one in given]
+    names = [scenario.name for scenario in scenarios]
+    twice = [name for name in names if names.count(name) > 1]
+    if not names or twice:
+        raise ValueError(
+            f"the scenario {twice[0]!r} is named twice"
+            if twice
+            else "there is nothing to forget: name at least one scenario"
+        )
+    return dict(zip(names, scenarios, strict=True))
+
+
+def _class_number(word: str, images: Images) -> int:
+    """The number of a class, which is given by its number or its name."""
+    if word in images.classes:
+        return images.classes.index(word)
+    if word.isdecimal() and int(word) < images.num_classes:
+        return int(word)
+    raise ValueError(
+        f"class {word} does not exist: the classes are {', '.join(images.classes[:20])}"
+        + (", …" if images.num_classes > 20 else "")
+    )
