@@ -5,7 +5,7 @@ examples, from anywhere:
   python notebooks/run.py 01 05_uniform_target    those whose names start so
   python notebooks/run.py 05 -p SEEDS "[0, 1]" -p DATASET fashion_mnist --output out
                                                   other parameters, saved elsewhere
-  python notebooks/run.py 08 --preset cifar10-resnet18 --output out
+  python notebooks/run.py 08 --preset cifar10-resnet20 --output out
                                                   a set of parameters kept in presets.json
   python notebooks/run.py --smoke                 the small configuration, nothing kept
   python notebooks/run.py --address OWNER/NAME    write the repo's public address everywhere
@@ -161,7 +161,7 @@ def execute(path: Path, notebook: NotebookNode) -> NotebookNode:
     except PapermillExecutionError as error:
         raise Failed(f"{path.name} failed in cell [{error.exec_count}].\n{short(error)}") from None
     except DeadKernelError:
-        raise Failed(f"{path.name} failed: its kernel died, perhaps for want of memory.") from None
+        raise Failed(f"{path.name} failed: its kernel died, perhaps for lack of memory.") from None
 
 
 def short(error: PapermillExecutionError) -> str:
@@ -189,10 +189,10 @@ def blank(output: NotebookNode) -> bool:
 
 
 def write(path: Path, text: str) -> None:
-    """Replace a file whole: write beside it, then rename."""
-    beside = path.with_suffix(".tmp")
-    beside.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(beside, path)
+    """Replace a file whole: write a temporary one, then rename it."""
+    tmp_path = path.with_suffix(".tmp")
+    tmp_path.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(tmp_path, path)
 
 
 def run(
@@ -234,9 +234,7 @@ def stamp(address: str, root: Path) -> None:
     if not ADDRESS.fullmatch(address):
         raise Refused(f"--address takes OWNER/NAME, as in ada/unlearning; got {address!r}.")
     old = re.escape(current_address(root))
-    place = re.compile(
-        rf'(github(?:usercontent)?(?:\.com)?[/:]|REPOSITORY = \\?"){old}(?![\w-]|\.(?!git\b)\w)'
-    )
+    place = re.compile(rf"(github(?:usercontent)?(?:\.com)?[/:]){old}(?![\w-]|\.(?!git\b)\w)")
     # pyproject.toml comes last: stopped half-way, the same command can be given again.
     for path in [*find([], root / "notebooks"), root / "README.md", root / "pyproject.toml"]:
         text = path.read_text(encoding="utf-8")

@@ -1,184 +1,166 @@
-"""Choose the hyperparameters of the methods: the same number of trials for every one.
+"""Choose the hyperparameters of the methods, with the same number of trials for each of them.
 
 examples:
-  python notebooks/tune.py                    all methods: about 30 minutes on one core
-  python notebooks/tune.py random_mask        those named
+  python notebooks/tune.py                        all methods: about 30 minutes on one core
+  python notebooks/tune.py "random mask" UNSIR    only these
   python notebooks/tune.py --dataset cifar10 --model resnet20 --train-size 3000 --epochs 20 \\
       --seeds 100 --fisher sampled    CIFAR-10: about an hour on one core
 
-Each method has twelve trials of five epochs at most, each on two seeds that no notebook reports, in
-two settings of the notebooks: a tenth of the images, at random, and a class. The images that stand
-for unseen ones are training images outside the small training set: the test set is not read. The
-choice is the trial with the smallest average gap to the retrained network.
-
-Every run is a row of results/tuning/<dataset>-<model>.csv, written as soon as it is measured; one
-of the same recipe that is there already is not repeated.
+Every method has twelve trials, each on two seeds that no notebook reports, in two scenarios: a
+tenth of the images, at random, and a class. Training images outside the small training set stand
+for unseen ones: the test set is not read. Every run is one row of
+results/tuning/<dataset>-<model>.csv; a row of the same recipe is not measured again. The trial with
+the smallest average gap is chosen, and its values go into tuned.json.
 """
 
 import argparse
+import inspect
 import itertools
+import json
 import sys
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from torch import nn
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from unlearning import Diverged, Images, Split, evaluate, fisher_diagonal, load, methods, timed
+from unlearning import METHODS, Diverged, Experiment, Images, Scenario, load, measure, prepare
+from unlearning.core.devices import machine
+from unlearning.core.files import atomic_write, slug
 from unlearning.data import balanced_subset
-from unlearning.report import Appraisal, appraise, results_folder, write_csv
-from unlearning.splitting import forget_indices, forget_random, split_off
-from unlearning.training import load_or_train, pick_device
+from unlearning.hyperparameters import supports
+from unlearning.report import results_folder, write_csv
+from unlearning.splitting import forget_indices, forget_random
 
-FORGET = {"random": 0.1, "class": 5}  # a tenth of the images and a class, as in the notebooks
-VALIDATION_SIZE = 5_000
+TUNED = Path(__file__).resolve().parent / "tuned.json"
+SCENARIOS = ["random 10%", "class 5"]  # one of each kind
+UNSEEN = 5_000  # images that stand for the test set
+EPOCHS = 5  # of unlearning, for every method that has epochs
+LARGEST_GAP = 1.0  # of a run that diverged
+KEY = ("recipe", "method", "trial", "scenario", "seed")  # of a row
+LR = [3e-4, 1e-3, 3e-3]
 GRIDS = {
-    "fine_tune": {"lr": [0.003, 0.01, 0.03, 0.1, 0.2, 0.4], "weight_decay": [5e-4, 5e-3]},
-    "negative_gradient": {
-        "lr": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2],
-        "stop_at_chance": [True, False],
-    },
-    "negative_gradient_plus": {"alpha": [0.8, 0.9, 0.95, 0.99], "lr": [0.003, 0.01, 0.03]},
-    "selective_forgetting": {
+    "fine-tuning": {"lr": [0.003, 0.01, 0.03, 0.1, 0.2, 0.4], "weight_decay": [5e-4, 5e-3]},
+    "negative gradient": {"lr": [1e-4, *LR, 1e-2, 3e-2], "stop_at_chance": [True, False]},
+    "NegGrad+": {"alpha": [0.8, 0.9, 0.95, 0.99], "lr": [0.003, 0.01, 0.03]},
+    "Fisher noise": {
         "alpha": [1e-9, 1e-8, 3e-8, 1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 1e-3, 1e-2]
     },
-    "random_mask": {"ratio": [0.3, 0.5, 0.7, 0.9], "lr": [3e-4, 1e-3, 3e-3]},
-    "uniform_target": {"alpha": [0.5, 0.8, 0.9, 0.95], "lr": [3e-4, 1e-3, 3e-3]},
-    "impair_repair": {"impair_lr": [0.005, 0.01, 0.02, 0.05], "repair_lr": [1e-3, 3e-3, 1e-2]},
-    "student_teacher": {
-        "lr": [3e-4, 1e-3, 3e-3],
-        "retain_fraction": [0.3, 1.0],
-        "temperature": [1.0, 3.0],
-    },
+    "random mask": {"ratio": [0.3, 0.5, 0.7, 0.9], "lr": LR},
+    "uniform target": {"alpha": [0.5, 0.8, 0.9, 0.95], "lr": LR},
+    "UNSIR": {"impair_lr": [0.005, 0.01, 0.02, 0.05], "repair_lr": [1e-3, 3e-3, 1e-2]},
+    "bad teacher": {"lr": LR, "retain_fraction": [0.3, 1.0], "temperature": [1.0, 3.0]},
 }
-KEY = ("recipe", "method", "trial", "setting", "seed")  # of a run
-CLASSES_ALONE = {"impair_repair"}  # forget no single images
 
 
-def trials(method: str) -> list[dict]:
-    """All combinations of a method's grid: twelve of them."""
-    grid = GRIDS[method]
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+def trials(method: str, estimator: str | None = None) -> dict[str, dict]:
+    """All combinations of a method's grid, by the text that names each in the CSV file."""
+    taken = inspect.signature(METHODS[method]).parameters
+    fixed = {"epochs": EPOCHS, "estimator": estimator}
+    given = {name: [value] for name, value in fixed.items() if name in taken and value}
+    grid = given | GRIDS[method]
+    found = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    return {", ".join(f"{name}={value}" for name, value in trial.items()): trial for trial in found}
 
 
-@dataclass
-class Case:
-    """One setting and seed: what is forgotten, by which network, and what that is compared with."""
-
-    split: Split
-    seed: int
-    original: nn.Module
-    retrained: Appraisal
-    unseen: Images
-    labels: str
-    loader: dict
-
-    @cached_property
-    def fisher(self) -> tuple[dict, float]:
-        """The Fisher information of the original network, and its seconds."""
-        retain = self.split.retain.batches(self.loader["batch_size"])
-        return timed(fisher_diagonal, self.original, retain, labels=self.labels)
-
-    def measure(self, method: str, trial: dict) -> dict:
-        """One run's numbers; one that diverged has a gap of 1, the largest there is."""
-        options, before = arguments(method, self.split, self.seed, self.loader) | trial, 0.0
-        if method == "selective_forgetting":
-            options["fisher"], before = self.fisher
-        try:
-            unlearned, seconds = timed(getattr(methods, method), self.original, **options)
-        except Diverged:
-            return {"average_gap": 1.0}
-        numbers = evaluate(unlearned, self.split, self.unseen, retrained=self.retrained)
-        return {"seconds": before + seconds} | numbers
-
-
-def prepare(options: argparse.Namespace) -> dict[tuple[str, int], Case]:
-    """The networks of every setting and seed, trained or from their checkpoints."""
-    full, _ = load(options.dataset)
-    train = balanced_subset(full, options.train_size)
+def images_of(dataset: str, train_size: int) -> tuple[Images, Images]:
+    """The small training set, and training images outside it that stand for unseen ones."""
+    full, _ = load(dataset)
+    train = balanced_subset(full, train_size)
     others = forget_indices(full, train.indices).retain
-    unseen = forget_random(others, count=VALIDATION_SIZE, seed=0).forget
-    train, unseen = (images.to(pick_device()) for images in (train, unseen))
-    loader, cases = {"batch_size": options.batch_size, "augment": options.augment}, {}
-    recipe = {"model": options.model, "epochs": options.epochs, "lr": options.lr, **loader}
-    for setting, seed in itertools.product(FORGET, options.seeds):
-        split = split_off(train, FORGET[setting], seed=seed)
-        original = load_or_train(train, seed=seed, **recipe).model
-        retrained = load_or_train(split.retain, seed=seed, **recipe).model
-        goal = appraise(retrained, split, unseen)
-        cases[setting, seed] = Case(split, seed, original, goal, unseen, options.fisher, loader)
-    return cases
+    enough = len(others) > UNSEEN
+    return train, forget_random(others, count=UNSEEN, seed=0).forget if enough else others
 
 
-def arguments(method: str, split: Split, seed: int, loader: dict) -> dict:
-    """What a method is given beside its trial: the data that it reads, seed, and the class."""
-    retain, forget = (part.batches(shuffle=True, seed=seed, **loader) for part in split)
-    classes = {"forget_classes": split.forget_classes}
-    data = {
-        "negative_gradient": {"forget": forget},
-        "negative_gradient_plus": {"retain": retain, "forget": forget},
-        "selective_forgetting": {"retain": retain, **classes},
-        "uniform_target": {"retain": retain, "forget": forget, "epochs": 5, **classes},
-        "student_teacher": {"retain": retain, "forget": forget, "epochs": 5},
-    }
-    return {"seed": seed} | data.get(method, {"retain": retain})
+def run_trial(setting: Experiment, method: str, trial: dict, scenario: str, seed: int) -> dict:
+    """The numbers of one run; the largest gap if it diverged."""
+    try:
+        network, seconds = setting.unlearn(METHODS[method], scenario, seed, trial)
+    except Diverged:
+        return {"average_gap": LARGEST_GAP, **machine()}
+    measured = measure(network, setting.split(scenario, seed), setting.test)
+    retrained = setting.measurements["retrained", scenario, seed]
+    return {"seconds": seconds, **measured.compare_to(retrained), **machine()}
 
 
-def tune(chosen: list[str], options: argparse.Namespace) -> None:
-    cases = prepare(options)
-    path = results_folder("tuning", options.dataset, options.model).with_suffix(".csv")
-    rows = pd.read_csv(path).to_dict("records") if path.exists() else []
-    done = {tuple(row[name] for name in KEY) for row in rows}
+def choose(rows: pd.DataFrame, found: dict[str, dict]) -> dict:
+    """The trial with the smallest mean gap; {kind of scenario: value} where the kinds differ."""
+    kinds = rows["scenario"].map(lambda name: Scenario.parse(name).kind)
+    gaps = rows.groupby([kinds, "trial"])["average_gap"].mean()
+    best = {kind: found[gaps[kind].idxmin()] for kind in sorted(set(kinds), reverse=True)}
+    chosen = {}
+    for name in next(iter(best.values())):
+        values = {kind: trial[name] for kind, trial in best.items()}
+        value, *others = set(values.values())
+        chosen[name] = values if others else value
+    return chosen
+
+
+def as_text(tuned: dict) -> str:
+    """The content of tuned.json, one line per method."""
+    parts = []
+    for key, methods in tuned.items():
+        lines = [f"    {json.dumps(name)}: {json.dumps(own)}" for name, own in methods.items()]
+        parts.append(f"  {json.dumps(key)}: {{\n" + ",\n".join(lines) + "\n  }")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def keep(path: Path, key: str, method: str, chosen: dict) -> None:
+    """Write one method's values into tuned.json; all others stay as they are."""
+    tuned = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    tuned.setdefault(key, {})[method] = chosen
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text(as_text(tuned), encoding="utf-8", newline="\n")
+
+
+def tune(methods: list[str], options: argparse.Namespace) -> None:
+    """Run the trials that are missing, and keep the best of each method."""
     recipe = (
         f"{options.train_size} images, {options.epochs} epochs at {options.lr:g}, batches of "
         f"{options.batch_size}{', augmented' if options.augment else ''}"
     )
-    for method in chosen:
-        settings = ("class",) if method in CLASSES_ALONE else FORGET
-        todo = list(itertools.product(trials(method), settings, options.seeds))
-        for trial, setting, seed in tqdm(todo, desc=method, leave=False):
-            text = ", ".join(f"{name}={value}" for name, value in trial.items())
-            row = dict(zip(KEY, (recipe, method, text, setting, seed), strict=True))
-            if tuple(row.values()) in done:
-                continue
-            rows.append(row | cases[setting, seed].measure(method, trial))
-            write_csv(pd.DataFrame(rows), path)
-        found = pd.DataFrame(rows).query("recipe == @recipe")
-        print(best(found, method), flush=True)
+    training = {name: getattr(options, name) for name in ("epochs", "lr", "batch_size", "augment")}
+    where = {"model": options.model, "scenarios": SCENARIOS, "seeds": options.seeds}
+    setting = prepare(images_of(options.dataset, options.train_size), **where, **training)
+    path = results_folder("tuning", options.dataset, options.model).with_suffix(".csv")
+    rows = pd.read_csv(path).to_dict("records") if path.exists() else []
+    done = {tuple(row[name] for name in KEY): row for row in rows}
+    for method in methods:
+        found = trials(method, options.fisher)
+        usable = [s for s, own in setting.scenarios.items() if supports(METHODS[method], own)]
+        keys = list(itertools.product([recipe], [method], found, usable, options.seeds))
+        missing = [key for key in keys if key not in done]
+        for key in tqdm(missing, desc=method, leave=False, disable=None):
+            _, _, trial, scenario, seed = key
+            numbers = run_trial(setting, method, found[trial], scenario, seed)
+            done[key] = dict(zip(KEY, key, strict=True)) | numbers
+            write_csv(pd.DataFrame(done.values()), path)
+        chosen = choose(pd.DataFrame([done[key] for key in keys]), found)
+        keep(options.tuned, f"{options.dataset}-{slug(options.model)}", method, chosen)
+        print(f"{method}: {json.dumps(chosen)}", flush=True)
 
 
-def best(rows: pd.DataFrame, method: str) -> str:
-    """The trial with the smallest mean gap in each setting, and the gap."""
-    gaps = rows[rows["method"] == method].groupby(["setting", "trial"])["average_gap"].mean()
-    chosen = gaps.loc[gaps.groupby("setting").idxmin()]
-    lines = [f"  {setting}: {trial} (gap {gap:.2%})" for (setting, trial), gap in chosen.items()]
-    return "\n".join([method, *lines])
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     summary, _, rest = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("methods", nargs="*", help=f"of {', '.join(GRIDS)}; default: all")
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=summary, epilog=rest, formatter_class=raw)
     add = parser.add_argument
+    add("methods", nargs="*", help=f"of {', '.join(GRIDS)}; default: all")
     add("--dataset", default="mnist")
     add("--model", default="cnn")
     add("--train-size", type=int, default=5_000, help="images, equally many of each class")
     add("--epochs", type=int, default=15, help="of the original and the retrained networks")
-    add("--lr", type=float, default=0.1, help="of training: SGD, cosine")
+    add("--lr", type=float, default=0.1, help="first learning rate of training")
     add("--batch-size", type=int, default=64, help="of training and unlearning")
     add("--augment", action="store_true", help="crop and mirror at random, in both")
     add("--seeds", type=int, nargs="+", default=[100, 101], help="that no notebook reports")
-    add("--fisher", choices=["exact", "sampled"], default="exact", help="labels of the Fisher")
-    options = parser.parse_args()
+    add("--fisher", choices=["exact", "sampled"], help="estimator of the Fisher information")
+    add("--tuned", type=Path, default=TUNED, help="file to write the values into")
+    options = parser.parse_args(arguments)
     unknown = [name for name in options.methods if name not in GRIDS]
     if unknown:
-        parser.error(f"there is no method {unknown[0]!r}: choose among {', '.join(GRIDS)}")
+        parser.error(f"there is no method {unknown[0]!r}: there are {', '.join(GRIDS)}")
     tune(options.methods or list(GRIDS), options)
 
 

@@ -1,25 +1,34 @@
 """The saved notebooks: their shape, their outputs, and that they run in a small configuration."""
 
 import ast
-import inspect
 import json
 import re
 import statistics
-import subprocess
-import sys
+from collections import Counter
 
 import nbformat
+import pandas as pd
 import pytest
 
-from notebooks import run, summary, tune
-from unlearning import methods
+from notebooks import run, summary
+from unlearning import METHODS
+from unlearning.core.files import slug
 
-ROOT = run.HERE.parent
 PATHS = run.find([])
+PRESETS = json.loads((run.HERE / "presets.json").read_text())
+NEW_METHOD = """
+import copy
+METHODS["nothing"] = lambda model, retain: copy.deepcopy(model).eval()
+"""
+
+
+def code_cells(path):
+    cells = nbformat.read(path, as_version=4).cells
+    return [cell for cell in cells if cell.cell_type == "code"]
 
 
 def code_lines(cell):
-    return [line for line in cell.source.splitlines() if line.strip()]
+    return [line.strip() for line in cell.source.splitlines() if line.strip()]
 
 
 @pytest.fixture(params=PATHS, ids=lambda path: path.stem)
@@ -33,106 +42,65 @@ def notebook(path):
 
 
 @pytest.fixture
-def code(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+def outputs(path):
+    return [output for cell in code_cells(path) for output in cell.outputs]
 
 
-@pytest.fixture
-def outputs(code):
-    return [output for cell in code for output in cell.outputs]
-
-
-def test_there_are_at_least_five_notebooks():
-    assert len(PATHS) >= 5
-
-
-def test_notebook_is_short(notebook, code):
-    lines = [len(code_lines(cell)) for cell in code]
-    assert 14 <= len(notebook.cells) <= 20
-    assert sum(lines) <= 150
+def test_notebook_is_short(path, notebook):
+    lines = [len(code_lines(cell)) for cell in code_cells(path)]
+    assert 12 <= len(notebook.cells) <= 16
+    assert sum(lines) <= 90
     assert statistics.median(lines) <= 8
     assert max(lines) <= 25
 
 
 def test_first_cell_says_what_to_expect_and_opens_in_colab(path, notebook):
-    first = notebook.cells[0]
-    address = run.current_address(ROOT)
+    first, address = notebook.cells[0], run.current_address(run.HERE.parent)
     badge = f"https://colab.research.google.com/github/{address}/blob/main/notebooks/{path.name}"
     assert first.cell_type == "markdown"
-    assert first.source.startswith("# ")
-    assert badge in first.source
-    for word in ["Question", "Expect", "Time"]:
-        assert f"**{word}" in first.source
+    assert first.source.startswith(f"# {path.stem[:2]} ")
+    assert all(text in first.source for text in [badge, "**Question", "**Expect", "**Time"])
 
 
-def test_setup_is_the_same_everywhere_and_knows_the_address(code):
-    setup = code[0].source
-    cells = nbformat.read(PATHS[0], as_version=4).cells
-    assert setup == next(cell.source for cell in cells if cell.cell_type == "code")
-    assert f'REPOSITORY = "{run.current_address(ROOT)}"' in setup.splitlines()
+def test_setup_is_the_same_everywhere_and_knows_the_address(path):
+    setup = code_cells(path)[0].source
+    assert setup == code_cells(PATHS[0])[0].source
+    address = f"https://github.com/{run.current_address(run.HERE.parent)}"
+    assert f'ADDRESS = "{address}"' in setup.splitlines()
 
 
-def test_parameters_are_in_one_cell_in_capitals(notebook):
-    assert sum(run.tagged(cell, "parameters") for cell in notebook.cells) == 1
+def test_notebooks_of_single_methods_share_hardly_a_line():
+    """Beside set-up, imports, parameters and ``prepare``, which may look alike."""
+    own = [{line for cell in code_cells(path)[4:] for line in code_lines(cell)} for path in PATHS]
+    found = Counter(line for lines in own[:4] for line in lines if len(line) > 20)
+    shared = [line for line, count in found.items() if count > 1]
+    assert len(shared) <= 6, shared
+
+
+def test_parameters_are_literals_in_one_cell_in_capitals(notebook):
+    """Overrides come after the parameters: what was made of an old value would keep it."""
+    (cell,) = (cell for cell in notebook.cells if run.tagged(cell, "parameters"))
     assert not any(run.tagged(cell, run.INJECTED) for cell in notebook.cells)
     names = run.parameters(notebook)
     assert {"DATASET", "MODEL", "SEEDS"} <= set(names)
     assert [name for name in names if not re.fullmatch(r"[A-Z][A-Z\d_]*", name)] == []
+    nodes = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)]
+    assert [node.id for node in nodes if isinstance(node.ctx, ast.Load)] == []
 
 
-def test_no_parameter_is_made_of_another(notebook):
-    """Overrides come after the parameters: what was made of the old value would keep it."""
-    cell = next(cell for cell in notebook.cells if run.tagged(cell, "parameters"))
-    read = [
-        name.id
-        for name in ast.walk(ast.parse(cell.source))
-        if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Load)
-    ]
-    assert read == []
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_name_parameters_that_there_are(name):
+    for path in PATHS:
+        if path.stem[:2] in PRESETS[name]:
+            run.overrides(path, run.read(path), run.preset(name, path), smoke=False)
 
 
-def test_presets_name_parameters_that_there_are_and_every_setting(path, notebook):
-    presets = json.loads((run.HERE / "presets.json").read_text())
-    for name in presets:
-        if path.stem[:2] not in presets[name]:
-            continue
-        chosen = run.overrides(path, notebook, run.preset(name, path), smoke=False)
-        cell = next(cell for cell in notebook.cells if run.tagged(cell, "parameters"))
-        forget = {**ast_values(cell.source), **chosen}.get("FORGET")
-        for value in [inner for own in chosen.values() for inner in settings_in(own)]:
-            assert value.keys() <= forget.keys()
-            assert value.keys() == forget.keys() or path.stem[:2] != "08"
-
-
-def ast_values(source):
-    """The literal values that a cell of parameters assigns to single names."""
-    nodes = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
-    single = [node for node in nodes if isinstance(node.targets[0], ast.Name)]
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in single}
-
-
-def settings_in(value):
-    """The dicts, however deep, that say something for each setting."""
-    if not isinstance(value, dict):
-        return []
-    inner = [found for own in value.values() for found in settings_in(own)]
-    return [value, *inner] if "random" in value else inner
-
-
-@pytest.mark.parametrize("method", tune.GRIDS)
-def test_every_method_has_as_many_trials_of_hyperparameters_that_it_has(method):
-    found = tune.trials(method)
-    assert len(found) == len({str(trial) for trial in found}) == 12
-    known = inspect.signature(getattr(methods, method)).parameters
-    assert all(trial.keys() <= known.keys() for trial in found)
-
-
-def test_outputs_come_from_one_clean_run(notebook, code, outputs):
-    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-    assert [output for output in outputs if output.output_type == "error"] == []
+def test_outputs_come_from_one_clean_run(path, notebook, outputs):
+    counts = [cell.execution_count for cell in code_cells(path)]
+    assert counts == list(range(1, len(counts) + 1))
+    assert "error" not in {output.output_type for output in outputs}
     text = "".join(output.get("text", "") for output in outputs)
-    assert "Warning" not in text
-    assert "\r" not in text
+    assert "Warning" not in text and "\r" not in text
     saved = nbformat.writes(notebook)
     assert nbformat.writes(run.clean(notebook)) == saved
 
@@ -144,15 +112,33 @@ def test_outputs_can_be_drawn_anywhere_and_are_light(path, outputs):
     assert path.stat().st_size < 500_000
 
 
-def test_runs_in_the_small_configuration(path, tmp_path):
-    before = path.read_bytes()
-    command = [sys.executable, str(run.HERE / "run.py"), path.stem, "--smoke", "--output", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert path.read_bytes() == before
-    for suffix in ["csv", "png"]:
-        assert list((tmp_path / "results").rglob(f"*.{suffix}")), f"no .{suffix} was saved"
+def execute(path, tmp_path, monkeypatch, *, more="", **given):
+    """Run the small configuration with other parameters, and return the names of the results."""
+    monkeypatch.setenv("UNLEARNING_RESULTS", str(tmp_path))
+    notebook = run.read(path)
+    run.inject(notebook, run.overrides(path, notebook, given, smoke=True))
+    notebook.cells.insert(3, nbformat.v4.new_code_cell(more))
+    run.execute(path, notebook)
+    return {found.name for found in tmp_path.rglob("*.*")}
+
+
+def test_runs_in_the_small_configuration(path, tmp_path, monkeypatch):
+    saved = execute(path, tmp_path, monkeypatch)
+    assert {".csv", ".png"} <= {name[-4:] for name in saved}
+
+
+@pytest.mark.parametrize(
+    ("number", "forget", "more"),
+    [(1, "random 40", ""), (1, ["class 3, 8"], ""), (8, ["class 3, 8"], NEW_METHOD)],
+)
+def test_whatever_is_to_be_forgotten(number, forget, more, tmp_path, monkeypatch):
+    saved = execute(PATHS[number - 1], tmp_path, monkeypatch, more=more, FORGET=forget)
+    name = forget if isinstance(forget, str) else forget[0]
+    assert {file for file in saved if file.endswith("_runs.csv")} == {f"{slug(name)}_runs.csv"}
+    runs = pd.read_csv(next(tmp_path.rglob("*_runs.csv")))
+    assert not more or {*METHODS, "nothing"} <= set(runs["method"])
+    assert {"seed", "device", "torch"} <= set(runs)
 
 
 def test_the_readme_holds_what_the_notebooks_saved():
-    assert summary.results() in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert summary.results() in (run.HERE.parent / "README.md").read_text(encoding="utf-8")

@@ -10,12 +10,13 @@ import pytest
 
 from notebooks import run
 
-SETUP = 'REPOSITORY = "OWNER/NAME"\nprint(REPOSITORY)'
+SETUP = 'ADDRESS = "https://github.com/OWNER/NAME"\n!git clone {ADDRESS} unlearning-repo'
 NOISY = (
     "import sys\n"
     "print('first'); print('note', file=sys.stderr); print('second')\n"
     "print('\\r 50 %\\r      \\r', end='', file=sys.stderr, flush=True)"
 )
+BAR = "from tqdm import tqdm\nfor _ in tqdm(range(3), leave=False): pass"
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def make(
 
 
 def printed(path):
-    """Return the text that the code cells of a saved notebook printed, one string a cell."""
+    """The text that each code cell of a saved notebook printed."""
     cells = nbformat.read(path, as_version=4).cells
     code = [cell for cell in cells if cell.cell_type == "code"]
     return ["".join(output.get("text", "") for output in cell.outputs) for cell in code]
@@ -53,10 +54,8 @@ def test_all_notebooks_run_in_order_in_their_own_folder(folder, capsys):
     show = "import os\nprint(os.getcwd(), SEEDS)"
     paths = [make(folder, show, name=name) for name in ["02_second", "01_first"]]
     assert run.main([], folder) == 0
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
-        "01_first",
-        "02_second",
-    ]
+    told = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert told == ["01_first", "02_second"]
     assert printed(paths[0])[-1] == printed(paths[1])[-1] == f"{folder} [0, 1]\n"
 
 
@@ -67,32 +66,20 @@ def test_find_matches_starts_of_names_and_paths(folder):
     assert run.find(["notebooks/05_uniform_target.ipynb", "05"], folder) == [second]
 
 
-@pytest.mark.parametrize("name", ["07", "", "uniform"])
-def test_unknown_notebook_is_refused_with_the_known_ones(folder, name, capsys):
+def test_unknown_notebook_is_refused_with_the_known_ones(folder, capsys):
     make(folder)
-    assert run.main([name], folder) == 2
-    assert f"No notebook is called {name!r}; there are: 01_first." in capsys.readouterr().err
+    for name in ["07", "", "uniform"]:
+        assert run.main([name], folder) == 2
+        assert f"No notebook is called {name!r}; there are: 01_first." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("text", "meant"),
-    [
-        ("1e-3", 1e-3),
-        ("-1", -1),
-        ("[0, 1]", [0, 1]),
-        ("(3,)", (3,)),
-        ("None", None),
-        ("null", None),
-        ("true", True),
-        ("False", False),
-        ("mnist", "mnist"),
-        ("resnet-18", "resnet-18"),
-        ("'5'", "5"),
-    ],
-)
-def test_values_are_read_as_written(text, meant):
-    assert run.value(text) == meant
-    assert type(run.value(text)) is type(meant)
+def test_values_are_read_as_written():
+    meant = {"1e-3": 1e-3, "-1": -1, "[0, 1]": [0, 1], "(3,)": (3,), "None": None, "null": None}
+    meant |= {"true": True, "False": False, "mnist": "mnist", "resnet-18": "resnet-18", "'5'": "5"}
+    meant |= {"class 5": "class 5", "random 10%": "random 10%"}
+    for text, value in meant.items():
+        assert run.value(text) == value
+        assert type(run.value(text)) is type(value)
 
 
 def test_half_a_value_is_refused(folder, capsys):
@@ -115,12 +102,8 @@ def test_override_hits_and_stays_visible_but_never_stacks(folder):
     assert run.main(["-p", "SEEDS", "(8,)"], folder) == 0
     assert path.read_bytes() == saved
     cells = nbformat.read(path, as_version=4).cells
-    assert [cell.metadata.get("tags") for cell in cells] == [
-        None,
-        ["parameters"],
-        ["injected-parameters"],
-        None,
-    ]
+    tags = [cell.metadata.get("tags") for cell in cells]
+    assert tags == [None, ["parameters"], ["injected-parameters"], None]
     assert cells[2].source == "# Overrides\nSEEDS = (8,)"
     assert printed(path)[-1] == "(8,) 0.1\n"
 
@@ -196,7 +179,7 @@ def test_output_never_falls_on_the_saved_notebooks(folder, tmp_path, capsys):
 
 
 def test_saved_notebook_is_clean_and_the_same_from_every_run(folder):
-    path = make(folder, NOISY, "SEEDS", authors=[{"name": "x"}], smoke={"SEEDS": [0]})
+    path = make(folder, NOISY, BAR, authors=[{"name": "x"}], smoke={"SEEDS": [0]})
     assert run.main([], folder) == 0
     first = path.read_bytes()
     assert run.main([], folder) == 0
@@ -210,27 +193,19 @@ def test_saved_notebook_is_clean_and_the_same_from_every_run(folder):
     streams = {output["name"]: output["text"] for output in saved["cells"][2]["outputs"]}
     assert streams["stdout"] == ["first\n", "second\n"]
     assert "%" not in "".join(streams["stderr"])
-
-
-def test_what_a_progress_bar_leaves_is_not_saved(folder):
-    bar = "from tqdm import tqdm\nfor _ in tqdm(range(3), leave=False): pass"
-    path = make(folder, bar)
-    assert run.main([], folder) == 0
-    assert nbformat.read(path, as_version=4).cells[-1].outputs == []
+    assert saved["cells"][3]["outputs"] == []  # nothing is left of the bar
 
 
 def test_terminal_shows_a_line_a_notebook_and_no_warnings(folder, capfd):
     make(folder)
     assert run.main([], folder) == 0
-    shown = capfd.readouterr()
-    assert re.fullmatch(r"01_first: \d+ s\n", shown.out)
-    assert shown.err == ""
+    out, err = capfd.readouterr()
+    assert re.fullmatch(r"01_first: \d+ s\n", out) and err == ""
 
 
 def test_failing_notebook_leaves_its_saved_file_as_it_was(folder, capsys):
-    path = make(
-        folder, "print('fine')", "def halve(x):\n    return x / 0\n\nhalve(1)", "print('no')"
-    )
+    halve = "def halve(x):\n    return x / 0\n\nhalve(1)"
+    path = make(folder, "print('fine')", halve, "print('no')")
     before = path.read_bytes()
     assert run.main([], folder) == 1
     error = capsys.readouterr().err
@@ -285,22 +260,23 @@ def test_address_is_stamped_everywhere_and_back(folder):
         assert path.read_bytes() == old.replace(b"OWNER/NAME", b"a/b.c-d").replace(
             b"a/b.c-dS, nor a/b.c-d in words", b"OWNER/NAMES, nor OWNER/NAME in words"
         )
-    assert 'REPOSITORY = "a/b.c-d"' in nbformat.read(files[0], as_version=4).cells[2].source
+    assert (
+        'ADDRESS = "https://github.com/a/b.c-d"'
+        in nbformat.read(files[0], as_version=4).cells[2].source
+    )
     assert run.current_address(folder.parent) == "a/b.c-d"
 
     assert run.main(["--address", "OWNER/NAME"], folder) == 0
     assert [path.read_bytes() for path in files] == before
 
 
-@pytest.mark.parametrize(
-    "address",
-    ["name", "https://github.com/a/b", "a/b/c", "a/b.git", "a/..", "-a/b", "a b/c", "a/é"],
-)
-def test_bad_address_is_refused_and_nothing_changes(folder, address, capsys):
+def test_bad_address_is_refused_and_nothing_changes(folder, capsys):
     files = repository(folder)
     before = [path.read_bytes() for path in files]
-    assert run.main([f"--address={address}"], folder) == 2
-    assert "--address takes OWNER/NAME, as in ada/unlearning" in capsys.readouterr().err
+    bad = ["name", "https://github.com/a/b", "a/b/c", "a/b.git", "a/..", "-a/b", "a b/c", "a/é"]
+    for address in bad:
+        assert run.main([f"--address={address}"], folder) == 2
+        assert "--address takes OWNER/NAME, as in ada/unlearning" in capsys.readouterr().err
     assert [path.read_bytes() for path in files] == before
 
 

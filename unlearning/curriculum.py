@@ -15,21 +15,20 @@ ORDERS = ("easy_first", "hard_first", "random")
 def curriculum(
     images: Images, model: nn.Module, *, order: str = "easy_first", seed: int = 0
 ) -> Images:
-    """The same images in the order of the network's confidence in their labels.
+    """Sort images by the network's confidence in their labels.
 
-    Sorted by log p_y - log(1 - p_y) with p_y the softmax output of the label, which is the order of
-    p_y, and keeps apart the many confidences that round to 1. The order is that of
-    ``.batches(size)``, which does not shuffle unless told to: leave ``shuffle`` off, or the
-    curriculum is gone.
+    The confidence is p_y, the softmax output of the label. Sorting by log p_y - log(1 - p_y) gives
+    the same order, and also separates the many confidences that round to 1. ``.batches(size)`` of
+    the result keeps the order; with ``shuffle=True`` the curriculum would be lost.
 
     Source: Bengio et al., Curriculum Learning, ICML 2009, with the network's own confidence as the
     measure of difficulty (Hacohen and Weinshall, On The Power of Curriculum Learning, ICML 2019).
 
     Args:
         images: usually the retain set.
-        model: the network whose confidence counts, usually the original one.
-        order: "easy_first" (falling confidence), "hard_first" (rising) or "random", the control.
-        seed: random seed for the random order; the others do not read it.
+        model: classifier whose confidence counts, usually the original network; not changed.
+        order: "easy_first" (falling confidence), "hard_first" (rising), or "random" as a control.
+        seed: random seed for the random order; not used by the others.
 
     Raises:
         ValueError: if ``order`` is unknown, or the network has fewer outputs than classes.
@@ -40,6 +39,6 @@ def curriculum(
         generator = torch.Generator().manual_seed(seed)
         return images.select(torch.randperm(len(images), generator=generator))
     logits, labels = predict(model, images.sequential_batches())
-    logits, own = logits.double(), F.one_hot(labels, logits.shape[-1]).bool()
-    difficulty = logits.masked_fill(own, -torch.inf).logsumexp(-1) - logits[own]
+    logits, own = logits.double(), F.one_hot(labels, logits.shape[-1]).bool()  # (S, K)
+    difficulty = logits.masked_fill(own, -torch.inf).logsumexp(-1) - logits[own]  # log (1 - p)/p
     return images.select(difficulty.argsort(descending=order == "hard_first", stable=True))

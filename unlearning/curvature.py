@@ -1,4 +1,4 @@
-"""How much does a weight matter: the diagonal of the Fisher information, per example and exact."""
+"""How much does a weight matter: the diagonal of the Fisher information, from each example."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .core.batches import Batches, iterate_epochs
 from .core.devices import device_of, on_device, performance_settings, seeded
 from .core.layers import has_own_parameters
 
-CHUNK_FLOATS = 2**26  # per-example gradients held at once: 256 MB
+_CHUNK_FLOATS = 2**26  # per-example gradients held at once: 256 MB
 
 
 def fisher_diagonal(
@@ -24,20 +24,22 @@ def fisher_diagonal(
 
     .. math:: F_w = \frac1N \sum_x \sum_y p(y|x) (\partial \log p(y|x) / \partial w)^2
 
-    The square is taken of each example's own gradient: squares of batch-mean gradients depend on
-    the batch size and are no Fisher. The network is read in eval mode; its labels are not read.
+    Each example's own gradient is squared: the square of a batch's mean gradient depends on the
+    batch size and is not the Fisher information. The network is read in eval mode; labels are not
+    read.
 
-    Linear, convolution and BatchNorm layers use closed forms, from the layer's input and the
-    gradient at its output: for a linear layer with input a and output gradient g, it is
-    F = E[(g^2) (a^2)^T]. A network that holds its parameters in any other way is handled by
-    ``torch.func``, with the same result, more slowly.
+    Linear, convolution and BatchNorm layers have closed forms in the layer's input and the gradient
+    at its output: for a linear layer with input a and output gradient g, F = E[(g^2) (a^2)^T].
+    Networks with parameters anywhere else go through ``torch.func``: slower, same result.
+
+    Source: Martens, New Insights and Perspectives on the Natural Gradient Method, JMLR 2020.
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
-        batches: batches of (images, labels). Every layer's input patches are kept for a batch: 9 MB
-            an image of 28 x 28 for ResNet-20, so take small ones for deep networks.
-        estimator: "exact" sums over all K classes weighted by p(y|x); "sampled" draws one class from
-            p(y|x) for each example: unbiased and noisier, with one backward pass instead of K.
+        batches: batches of (images, labels). The input patches of every layer are kept for one
+            batch: for ResNet-20, 9 MB per image of 28 x 28, so use small batches for deep networks.
+        estimator: "exact" sums over all K classes weighted by p(y|x); "sampled" draws one class
+            from p(y|x) for each example: unbiased, noisier, and one backward pass instead of K.
         seed: random seed for sampled classes, and for a DataLoader without a generator.
 
     Returns:
@@ -45,8 +47,6 @@ def fisher_diagonal(
 
     Raises:
         ValueError: if there are no batches, ``estimator`` is unknown, or the result is not finite.
-
-    Source: Martens, New Insights and Perspectives on the Natural Gradient Method, JMLR 2020.
     """
     if estimator not in ("exact", "sampled"):
         raise ValueError(f'estimator must be "exact" or "sampled", not {estimator!r}')
@@ -55,7 +55,7 @@ def fisher_diagonal(
     generator = torch.Generator().manual_seed(seed)
     total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     count, add = 0, None
-    with performance_settings(model), seeded(seed, device):  # a shuffling loader keeps one order
+    with performance_settings(model), seeded(seed, device):  # a DataLoader may shuffle
         for batch in iterate_epochs(batches, [0]):
             images = on_device(batch, device, channels_last=False)[0]
             add = add or (_add_closed_form if _in_closed_form(model, images[:1]) else _add_by_func)
@@ -83,7 +83,7 @@ def _class_weights(log_p: Tensor, estimator: str, generator: torch.Generator) ->
 
 
 class _LinearSquares:
-    """A linear layer: F = sum_y (g_y^2)^T a^2, so the classes' g_y^2 are summed before the product.
+    """A linear layer: F = sum_y (g_y^2)^T a^2; g_y^2 is summed over classes before the product.
 
     Args:
         layer: the layer.
@@ -95,19 +95,19 @@ class _LinearSquares:
         self.g_squared = a.new_zeros(len(a), layer.out_features)
 
     def add(self, g: Tensor) -> None:
-        """Take the gradient at the output for one class, (B, out), scaled by the root of p."""
+        """Add one class: its gradient at the output, (B, out), scaled by the root of p."""
         self.g_squared += g.square()
 
     def sums(self) -> Iterator[Tensor]:
-        """Sums over examples and classes: of the weight and, if there is one, of the bias."""
+        """Sums over examples and classes, for the weight and, if there is one, the bias."""
         yield self.g_squared.T @ self.a.square()
         if self.layer.bias is not None:
             yield self.g_squared.sum(0)
 
 
 class _ConvolutionSquares:
-    """A convolution: an example's gradient is g (B, out, H', W') times the patches of its input,
-    summed over places before it is squared."""
+    """A convolution: an example's gradient is the sum over places of the output gradient g,
+    (B, out, H', W'), times the input patches; then it is squared."""
 
     def __init__(self, layer: nn.Conv2d, a: Tensor):
         patches = F.unfold(a, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
@@ -117,7 +117,7 @@ class _ConvolutionSquares:
             self.bias = torch.zeros_like(layer.bias)
 
     def add(self, g: Tensor) -> None:
-        chunk = max(1, CHUNK_FLOATS // self.weight.numel())
+        chunk = max(1, _CHUNK_FLOATS // self.weight.numel())
         for some_g, some in zip(g.flatten(2).split(chunk), self.patches.split(chunk), strict=True):
             self.weight += (some_g @ some).square().sum(0).view_as(self.weight)
         if self.bias is not None:
@@ -137,7 +137,7 @@ class _BatchNormSquares:
         self.both = [torch.zeros_like(layer.weight), torch.zeros_like(layer.bias)]
 
     def add(self, g: Tensor) -> None:
-        places = tuple(range(2, g.ndim))  # none after a linear layer, and sum(()) sums all
+        places = tuple(range(2, g.ndim))  # empty after a linear layer, where sum(()) would sum all
         for total, each in zip(self.both, (g * self.normalised, g), strict=True):
             total += (each.sum(places) if places else each).square().sum(0)
 
@@ -146,7 +146,7 @@ class _BatchNormSquares:
 
 
 def _closed_form(layer: nn.Module) -> Callable | None:
-    """The closed form for this layer, or None; a pruned layer, say, has a "weight_orig"."""
+    """The closed form for this layer, or None: a pruned layer, say, has a "weight_orig"."""
     if not {name for name, _ in layer.named_parameters(recurse=False)} <= {"weight", "bias"}:
         return None
     if type(layer) is nn.Linear:
@@ -163,7 +163,7 @@ def _parametrised(model: nn.Module) -> dict[str, nn.Module]:
 
 
 class _Recorder:
-    """Runs the network once and keeps, of every layer, what its closed form needs.
+    """Runs the network once and keeps what the closed form of each layer needs.
 
     Parameters and images need no gradient: the graph starts at the outputs of the first layers.
     """
@@ -187,8 +187,8 @@ class _Recorder:
             if not output.requires_grad:
                 self.starts.append(output.detach().requires_grad_())
                 output = self.starts[-1].clone()
-            # A ReLU in place may overwrite the output: this hook is bound to its value now. It must
-            # not hold self, which holds the graph, which holds the hook.
+            # An in-place ReLU may overwrite the output, but this hook stays with its value now. It
+            # must not hold self, which holds the graph, which holds the hook: a leak.
             output.register_hook(squares.add)
             return output
 
@@ -212,8 +212,8 @@ def _in_closed_form(model: nn.Module, images: Tensor) -> bool:
 def _agrees_with_autograd(model: nn.Module, image: Tensor) -> bool:
     """Whether closed forms give the squares of autograd's gradients, for one image and one class.
 
-    It shows what the calls of layers do not: a weight that is also read outside its layer, a hook
-    that changes a layer's output. The class is the least likely one, whose gradient is largest.
+    It finds what the calls of layers do not show: a weight that is also read outside its layer, or
+    a hook that changes a layer's output. The least likely class has the largest gradient.
     """
 
     def least_likely(log_p: Tensor) -> Tensor:
@@ -234,10 +234,10 @@ def _agrees_with_autograd(model: nn.Module, image: Tensor) -> bool:
 def _add_closed_form(
     model: nn.Module, images: Tensor, total: dict[str, Tensor], weigh: Callable[[Tensor], Tensor]
 ) -> None:
-    """Add this batch's sum to ``total``: one forward pass, one backward pass a class.
+    """Add the sum over this batch to ``total``: one forward pass and one backward pass per class.
 
-    log p(y|x) is scaled by the root of its weight, so that squares come out weighted. A sampled
-    class is the only one with a weight, so one backward pass serves the whole batch.
+    log p(y|x) is scaled by the root of its weight, so its squared gradient has that weight. With
+    sampled classes each example has one with a weight, and one backward pass serves the batch.
     """
     record = _Recorder(model, images)
     log_p = record.logits.log_softmax(-1)
@@ -246,8 +246,8 @@ def _add_closed_form(
     one_class_each = bool((weights.gt(0).sum(-1) <= 1).all())
     targets = [scaled.sum()] if one_class_each else list(scaled.sum(0))
     for number, target in enumerate(targets):
-        more = number < len(targets) - 1
-        torch.autograd.grad(target, record.starts, retain_graph=more, allow_unused=True)
+        is_last = number == len(targets) - 1
+        torch.autograd.grad(target, record.starts, retain_graph=not is_last, allow_unused=True)
     for name, squares in record.squares.items():
         layer = record.layers[name]
         names = [p for p in ("weight", "bias") if getattr(layer, p) is not None]
@@ -262,7 +262,7 @@ def _add_closed_form(
 def _add_by_func(
     model: nn.Module, images: Tensor, total: dict[str, Tensor], weigh: Callable[[Tensor], Tensor]
 ) -> None:
-    """The same by ``vmap(grad)``: gradients of all parameters, of a few examples at once."""
+    """The same by ``vmap(grad)``: gradients of all parameters, for a few examples at a time."""
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     with torch.no_grad():
         weights = weigh(model(images).log_softmax(-1))
@@ -272,7 +272,7 @@ def _add_by_func(
         return (logits.log_softmax(-1) * weight).sum()
 
     gradients = vmap(grad(scaled_log_p), in_dims=(None, 0, 0), randomness="error")
-    chunk = max(1, CHUNK_FLOATS // sum(p.numel() for p in parameters.values()))
+    chunk = max(1, _CHUNK_FLOATS // sum(p.numel() for p in parameters.values()))
     for label in range(weights.shape[1]):
         one_class = torch.zeros_like(weights)
         one_class[:, label] = weights[:, label].sqrt()

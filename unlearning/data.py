@@ -1,4 +1,4 @@
-"""Where do images come from: named sets, cached as one file of uint8 arrays each."""
+"""Where do images come from: named sets, each cached as one file of uint8 arrays."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DATA = ROOT / "data"
 
 @dataclass(frozen=True)
 class _Source:
-    """A named set: how torchvision calls it, and how its pixels are normalised."""
+    """A named set: what torchvision calls it, and how its pixels are normalised."""
 
     torchvision_name: str
     classes: tuple[str, ...]
@@ -77,8 +77,8 @@ def load(
 ) -> tuple[Images, Images]:
     """Training and test images of a named set, from ``root/<name>.npz``.
 
-    MNIST ships with the repo. The others come through torchvision the first time, are kept as one
-    npz of uint8 arrays (images N x H x W or N x H x W x C) and read from it afterwards.
+    MNIST ships with the repo. The others are downloaded through torchvision once, and kept as one
+    npz of uint8 arrays (images N x H x W or N x H x W x C).
 
     Args:
         name: "mnist", "fashion_mnist", "cifar10", "cifar100" or "svhn".
@@ -87,9 +87,9 @@ def load(
             which is what makes membership worth attacking.
 
     Raises:
-        ValueError: no set of that name; a file with other arrays, or, for MNIST, other pixels than
-            it shipped with; a ``train_size`` that the set cannot give in equal parts.
-        ConnectionError: not there yet and no network; says which file to put in place.
+        ValueError: if there is no set of that name, the file holds other arrays (for MNIST, other
+            pixels than it shipped with), or ``train_size`` cannot be met in equal parts.
+        ConnectionError: if the set cannot be downloaded; says which file to put in place.
     """
     if name not in SOURCES:
         raise ValueError(f"there is no data set {name!r}: choose one of {', '.join(SOURCES)}")
@@ -117,7 +117,11 @@ def load(
 
 
 def balanced_subset(images: Images, size: int) -> Images:
-    """The same ``size`` images every time, equally many of each class (to within one)."""
+    """Take ``size`` images, the same every time and equally many of each class (to within one).
+
+    Raises:
+        ValueError: if a class has too few images.
+    """
     counts = torch.bincount(images.labels.cpu(), minlength=images.num_classes)
     each, extra = divmod(size, images.num_classes)
     if size < 1 or each + (extra > 0) > int(counts.min()):
@@ -135,7 +139,11 @@ def balanced_subset(images: Images, size: int) -> Images:
 
 
 def channels_first(images: np.ndarray) -> Tensor:
-    """N x H x W or N x H x W x C to a tensor (N, C, H, W)."""
+    """Turn an array N x H x W or N x H x W x C into a tensor (N, C, H, W).
+
+    Raises:
+        ValueError: if it has another number of axes.
+    """
     if images.ndim not in (3, 4):
         raise ValueError(f"images must be N x H x W or N x H x W x C, not {images.shape}")
     tensor = torch.from_numpy(images)
@@ -163,7 +171,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _download(name: str, path: Path) -> None:
-    """Fetch a set through torchvision (which checks its sums and shows a bar) into ``path``."""
+    """Fetch a set through torchvision, which verifies it and shows a bar, into ``path``."""
     print(f"{name}: downloading once, to be kept as {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{name}-") as folder:
@@ -180,7 +188,7 @@ def _download(name: str, path: Path) -> None:
 
 
 def _fetch(torchvision_name: str, folder: str) -> dict[str, np.ndarray]:
-    """Download the two parts of a torchvision set, as arrays by their names in the npz."""
+    """Download both parts of a torchvision set, and return them as the arrays of the npz."""
     from torchvision import datasets
 
     make: Callable = getattr(datasets, torchvision_name)

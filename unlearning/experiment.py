@@ -18,7 +18,7 @@ from .core.devices import pick_device
 from .core.files import CHECKPOINTS, slug
 from .core.images import Images
 from .core.loop import Timed, timed
-from .data import load
+from .data import balanced_subset, load
 from .hyperparameters import Method, bind, resolve, supports
 from .many import check_seeds, run_many
 from .measurement import Measurement, measure_seeds
@@ -30,8 +30,8 @@ from .training import digest_of_images, load_or_train
 AGAIN = 10_000  # added to a seed for the second retrained network, which gives the noise floor
 OURS = ("original", "retrained again", "retrained")  # rows that ``prepare`` makes
 
-Key = tuple[str, str, int]
-"""Of a row: name, scenario, seed."""
+Key = tuple[str, str, int]  # of a row: name, scenario, seed
+Found = tuple[dict[str, Any], Measurement]  # numbers of a network and what they were taken from
 
 
 def prepare(
@@ -63,8 +63,8 @@ def prepare(
         scenarios: what to forget, as ``scenarios`` describes.
         seeds: random seeds, each for initialisation, order and random split of one repetition.
         model: name of a network, as ``build`` takes it.
-        train_size: as ``load``; only with the name of a set.
-        batch_size, augment: of training and unlearning alike, as ``Images.batches``.
+        train_size: take a fixed, class-balanced subset of the training images, as ``load``.
+        batch_size, augment: as ``Images.batches``, for training and unlearning alike.
         more: ``more(model, split, test)`` -> further numbers for every row.
         n_jobs: processes, as ``run_many``: 1 works in this one, None uses every core or what
             ``joblib.parallel_config`` says, a cluster for example.
@@ -74,7 +74,8 @@ def prepare(
     Raises:
         ValueError: if a set, scenario, class or seed does not exist or is named twice.
     """
-    train, test = load(dataset, train_size=train_size) if isinstance(dataset, str) else dataset
+    train, test = load(dataset) if isinstance(dataset, str) else dataset
+    train = train if train_size is None else balanced_subset(train, train_size)
     device = pick_device()
     experiment = Experiment(
         train=train.to(device),
@@ -150,11 +151,10 @@ class Experiment:
     ) -> None:
         """Unlearn with a method for every scenario and seed, and add or replace its rows.
 
-        A method that needs whole classes (``forget_classes`` without a default) is left out where
-        single images are forgotten.
+        A method that needs whole classes is left out where single images are forgotten.
 
         Args:
-            name: of the rows.
+            name: name of the rows.
             method: a function of a network and of data that ``hyperparameters.bind`` knows.
             scenarios: only these; by default all.
             **hyperparameters: of the method; a dict gives each scenario, or kind of scenario, its
@@ -166,10 +166,9 @@ class Experiment:
         """
         if name in OURS:
             raise ValueError(f"{name!r} is a row that prepare makes: choose another name")
-        for scenario in self._chosen(scenarios):
-            if supports(method, self.scenarios[scenario]):
-                found = self._measure_method(name, method, scenario, self.seeds, hyperparameters)
-                self._keep(name, scenario, found)
+        for scenario in self._chosen(scenarios, method):
+            found = self._measure_method(method, scenario, self.seeds, hyperparameters)
+            self._keep(name, scenario, found)
 
     def sweep(
         self,
@@ -194,18 +193,15 @@ class Experiment:
         """
         lists = [name for name, value in hyperparameters.items() if isinstance(value, list)]
         if len(lists) != 1:
-            raise ValueError(
-                f"give exactly one hyperparameter as a list of values, not {len(lists)}"
-            )
+            raise ValueError(f"give exactly one hyperparameter as a list, not {len(lists)}")
         knob, rows = lists[0], []
-        for scenario in self._chosen(scenarios):
+        chosen = self.seeds if seeds is None else check_seeds(seeds)
+        for scenario in self._chosen(scenarios, method):
             for value in hyperparameters[knob]:
-                own, label = {**hyperparameters, knob: value}, f"{knob} {value}"
-                chosen = self.seeds if seeds is None else list(seeds)
-                found = self._measure_method(label, method, scenario, chosen, own)
-                rows += [
-                    {"scenario": scenario, "seed": s, knob: value, **found[s][0]} for s in found
-                ]
+                own = {**hyperparameters, knob: value}
+                found = self._measure_method(method, scenario, chosen, own)
+                for seed, (numbers, _) in found.items():
+                    rows.append({"scenario": scenario, "seed": seed, knob: value, **numbers})
         return pd.DataFrame(rows)
 
     def records(self, scenario: str) -> list[dict]:
@@ -238,50 +234,52 @@ class Experiment:
         return pd.DataFrame.from_dict(rows, "index", columns=["retain", "forget", "test"])
 
     def _measure_ours(self) -> None:
+        """Make the rows of ``prepare``: the retrained networks first, to compare others with."""
         for scenario in self.scenarios:
-            for name in reversed(OURS):  # the retrained ones first: others are compared with them
+            for name in reversed(OURS):
                 make = partial(self._train, name, scenario)
-                self._keep(name, scenario, self._measure(name, scenario, self.seeds, make, {}))
+                self._keep(name, scenario, self._measure(name, scenario, self.seeds, make))
 
     def _train(self, name: str, scenario: str, seed: int) -> Timed:
         images = self.train if name == "original" else self.split(scenario, seed).retain
         own_seed = seed + AGAIN if name == "retrained again" else seed
         return load_or_train(images, seed=own_seed, folder=self.folder, **self.training)
 
-    def _measure_method(self, name, method, scenario, seeds, hyperparameters):
+    def _measure_method(
+        self, method: Method, scenario: str, seeds: list[int], hyperparameters: Mapping[str, Any]
+    ) -> dict[int, Found]:
         own = resolve(hyperparameters, self.scenarios[scenario])
         about = {"method": identity_of(method), "hyperparameters": described(own)}
         make = partial(self.unlearn, method, scenario, hyperparameters=own)
-        return self._measure(name, scenario, seeds, make, about)
+        return self._measure(getattr(method, "__name__", "method"), scenario, seeds, make, **about)
 
     def _measure(
-        self, name: str, scenario: str, seeds: list[int], make: Callable, about: dict
-    ) -> dict[int, tuple[dict, Measurement]]:
-        """Seed -> the row of a network and its measurement, read from the folder or made now."""
+        self, kind: str, scenario: str, seeds: list[int], make: Callable[[int], Timed], **about: Any
+    ) -> dict[int, Found]:
+        """Numbers and outputs of a network for every seed, from the folder or measured now."""
         arrays = run_many(
-            measure_seeds(make, lambda seed: self.split(scenario, seed), self.test, more=self.more),
+            measure_seeds(make, partial(self.split, scenario), self.test, more=self.more),
             seeds,
-            path=self.folder / "measured" / slug(scenario) / slug(name),
-            configuration={**self.about, "scenario": scenario, "name": name, **about},
+            path=self.folder / "measured" / slug(scenario) / slug(kind),
+            configuration={**self.about, "scenario": scenario, "kind": kind, **about},
             group=1,
             n_jobs=self.n_jobs,
         )
         found = {}
         for place, seed in enumerate(seeds):
             own = {key: array[place] for key, array in arrays.items()}
-            seconds, device, torch = (own.pop(key) for key in ("seconds", "device", "torch"))
+            run = {"seconds": float(own.pop("seconds"))}
+            texts = {key: str(own.pop(key)) for key in ("device", "torch")}
             measured = Measurement.from_arrays(own)
-            is_yardstick = name == "retrained"
-            goal = measured if is_yardstick else self.measurements["retrained", scenario, seed]
-            row = {"method": name, "scenario": scenario, "seed": seed, "seconds": float(seconds)}
-            row |= measured.compare_to(goal) | {"device": str(device), "torch": str(torch)}
-            found[seed] = row, measured
+            goal = self.measurements.get(("retrained", scenario, seed), measured)
+            found[seed] = run | measured.compare_to(goal) | texts, measured
         return found
 
-    def _keep(self, name: str, scenario: str, found: dict[int, tuple[dict, Measurement]]) -> None:
-        for seed, (row, measured) in found.items():
-            self.rows[name, scenario, seed] = row
-            self.measurements[name, scenario, seed] = measured
+    def _keep(self, name: str, scenario: str, found: dict[int, Found]) -> None:
+        for seed, (numbers, measured) in found.items():
+            key = name, scenario, seed
+            self.rows[key] = {"method": name, "scenario": scenario, "seed": seed, **numbers}
+            self.measurements[key] = measured
 
     @cached_property
     def about(self) -> dict:
@@ -289,12 +287,11 @@ class Experiment:
         sets = {"train": digest_of_images(self.train), "test": digest_of_images(self.test)}
         return {**sets, "training": described(self.training), "more": identity_of(self.more)}
 
-    def _chosen(self, scenarios: str | Sequence[str] | None) -> list[str]:
-        if scenarios is None:
-            return list(self.scenarios)
-        chosen = [scenarios] if isinstance(scenarios, str) else list(scenarios)
-        unknown = [name for name in chosen if name not in self.scenarios]
+    def _chosen(self, scenarios: str | Sequence[str] | None, method: Method) -> list[str]:
+        """The scenarios asked for, less those in which the method cannot be used."""
+        named = [scenarios] if isinstance(scenarios, str) else scenarios or list(self.scenarios)
+        unknown = [name for name in named if name not in self.scenarios]
         if unknown:
             known = ", ".join(map(repr, self.scenarios))
             raise ValueError(f"there is no scenario {unknown[0]!r} here: there are {known}")
-        return chosen
+        return [name for name in named if supports(method, self.scenarios[name])]

@@ -1,4 +1,4 @@
-"""Hundreds of networks: made and measured group by group, on all cores, and resumed when killed."""
+"""Make and measure hundreds of networks, in groups, on all cores; resume after a kill."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .core.configuration import as_json, check_or_write_config, difference, dige
 from .core.files import CHECKPOINTS, UNREADABLE, atomic_write
 from .core.workers import describe, imap_unordered
 
-RESERVED = {"allow_pickle", "file", "run"}  # names that an npz of ours cannot give an array
+RESERVED = {"allow_pickle", "file", "run"}  # np.savez or this module uses these names
 
 Arrays = dict[str, np.ndarray]
 
@@ -35,19 +35,19 @@ def run_many(
     """Measure a network for every seed, in groups, and stack what was measured.
 
     Each finished group is written to a file at once, whole or not at all, and a group whose file
-    exists is not run again: after a kill at any moment, the same call continues and has lost at
-    most the groups in flight. A longer list of seeds reuses groups that it shares with a shorter.
+    exists is not run again. So after a kill at any moment the same call continues, and only the
+    groups in flight are lost. A longer list of seeds reuses the groups of a shorter one.
 
-    Groups run on joblib's workers, each on one thread: one process per core, or as you say::
+    Groups run on joblib's workers, one thread each: by default one process per core, or::
 
         with joblib.parallel_config(n_jobs=4):  # four processes
             run_many(...)
-        with Client(address), joblib.parallel_config(backend="dask"):  # a cluster of dask's
+        with Client(address), joblib.parallel_config(backend="dask"):  # a dask cluster
             run_many(...)
 
-    With one process, ``measure`` is called in this process, with all its threads. That is the
-    default where there is a GPU. Functions of a notebook and closures can be sent to workers; what
-    they hold is sent with every group.
+    With one process, ``measure`` is called in this process, with all its threads; that is the
+    default if there is a GPU. Functions of a notebook and closures can be sent to workers, and
+    what they hold is sent with every group.
 
     A worker that dies (for lack of memory, for example) loses the groups that were in flight, which
     are run again, twice at most.
@@ -68,9 +68,9 @@ def run_many(
 
     Raises:
         ValueError: if there are no seeds or one is named twice, JSON cannot hold the configuration,
-            files are of another one, or arrays do not fit the seeds or each other.
-        RuntimeError: if a group's process died every time; names the seeds, once all else is done.
-        Exception: what ``measure`` raised, once the groups in flight are finished and kept.
+            files have another one, or arrays do not fit the seeds or each other.
+        RuntimeError: if a group's process died every time; names the seeds, after all others.
+        Exception: what ``measure`` raised, after the groups in flight are finished and kept.
     """
     seeds = check_seeds(seeds)
     if group < 1:
@@ -124,7 +124,7 @@ def check_seeds(seeds: Iterable[int]) -> list[int]:
 
 
 def _check_arrays(arrays: Arrays, seeds: Sequence[int], *, like: Arrays) -> None:
-    """Refuse arrays that have no row for each seed, or that cannot be stacked with others."""
+    """Raise a ValueError if arrays have no row for each seed, or cannot be stacked with others."""
     if not arrays:
         raise ValueError("measure returned no array: there is nothing to keep")
     for name, array in arrays.items():
@@ -154,10 +154,10 @@ def _write_group(file: Path, about: dict, arrays: Arrays, *, save: Callable = np
 
 
 def _read_group(file: Path, about: dict) -> Arrays | None:
-    """The arrays of a group; None where there is no file, or one that cannot be read.
+    """Read the arrays of a group; None if there is no file, or one that cannot be read.
 
-    The latter costs one line and one group's time, since the seeds say what was in it; stopping a
-    run of hours for it would cost more. A file of another run is refused: that one may be wanted.
+    An unreadable file is reported and its group run again, which costs less than stopping a run of
+    hours. A file of another run is refused, since somebody may want it.
     """
     try:
         with file.open("rb") as opened, np.load(opened) as content:
@@ -183,18 +183,18 @@ def load_or_run(
     group: int = 16,
     n_jobs: int | None = None,
 ) -> Arrays:
-    """What ``run_many`` gives: from ``file`` if it holds just that, else run now and kept there.
+    """Return what ``run_many`` gives, from ``file`` if it holds exactly that, else run and save it.
 
     Args:
-        file: an npz, compressed, float32 where ``measure`` gives float64.
+        file: a compressed npz; float64 arrays are saved, and returned, as float32.
         measure, seeds, configuration, group, n_jobs: as ``run_many``.
-        groups: folder for the groups, which a run that was killed goes on with.
+        groups: folder for the groups, from which a killed run is resumed.
     """
     seeds = check_seeds(seeds)
     about = {"configuration": as_json(configuration), "seeds": seeds}
     try:
         found = _read_group(Path(file), about)
-    except ValueError:  # another configuration's: the file is of the one that was run last
+    except ValueError:  # it has another configuration, and is replaced
         found = None
     if found is not None:
         return found

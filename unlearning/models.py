@@ -1,4 +1,4 @@
-"""Which network: four that suit small images, and torchvision's own by name."""
+"""Which network: four that suit small images, and those of torchvision by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def build(
             classifier of torchvision, untrained, such as "torchvision/resnet18".
 
     Raises:
-        ValueError: no network of that name.
+        ValueError: if there is no network of that name.
     """
     if name == "mlp":
         return _mlp(num_classes, in_channels, image_size)
@@ -108,7 +108,7 @@ def _resnet18(num_classes: int, in_channels: int) -> nn.Module:
 
 
 def _from_torchvision(name: str, num_classes: int, in_channels: int) -> nn.Module:
-    """torchvision's own network; grey images are shown to it as three equal channels."""
+    """A network of torchvision; it sees grey images as three equal channels."""
     from torchvision import models
 
     if name not in models.list_models(module=models):

@@ -65,7 +65,7 @@ def readable(numbers: pd.DataFrame, columns: Sequence[str] = STANDARD) -> pd.Dat
     """A table as people read it: per cent, mean ± spread; seconds and other counts as they are.
 
     Args:
-        numbers: as ``table`` gives it.
+        numbers: as ``table`` returns them.
         columns: which numbers, in this order. One that was not measured shows as a dash.
     """
     shown = {}
@@ -83,7 +83,7 @@ def in_per_cent(name: str) -> bool:
 
 
 def heading(name: str) -> str:
-    """A number's name as people read it, with its unit."""
+    """Human-readable name of a number, with its unit."""
     words = name.replace("_", " ").replace("zrf", "ZRF").replace("js ", "JS ")
     return f"{words} (%)" if in_per_cent(name) else words
 
@@ -128,17 +128,17 @@ def _half_width(values: pd.Series) -> float:
 
 
 def differences(rows: Sequence[Mapping], pairs: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
-    """What one method has more than another, seed by seed, where both start from the same network.
+    """By how much one method exceeds another, seed by seed, since both start from one network.
 
     Args:
         rows: as ``table`` takes them.
         pairs: name of a row -> (method, the one that it is compared with).
 
     Returns:
-        A row a pair, columns (number, "mean") and (number, "half95") of the differences over seeds.
+        One row per pair, columns (number, "mean") and (number, "half95") of the differences.
 
     Raises:
-        ValueError: a method that was not measured.
+        ValueError: if a method was not measured.
     """
     runs = pd.DataFrame(rows).set_index(["method", "seed"]).select_dtypes("number")
     measured, gains = runs.index.unique("method"), {}
@@ -152,6 +152,6 @@ def differences(rows: Sequence[Mapping], pairs: Mapping[str, tuple[str, str]]) -
 
 
 def write_csv(rows: pd.DataFrame, path: Path | str) -> None:
-    """Write rows to six digits, without their index; the file appears whole or not at all."""
+    """Write rows with six digits, without their index; the file appears whole or not at all."""
     with atomic_write(path) as tmp_path:
         rows.to_csv(tmp_path, index=False, float_format="%.6g")

@@ -1,7 +1,7 @@
-"""A scenario names what is to be forgotten, and splits the training set in that way for any seed.
+"""Scenarios name what is to be forgotten, and split a training set accordingly for any seed.
 
 =====================  ===================================================================
-``"random 10%"``       a tenth of the images, drawn at random, other ones for every seed
+``"random 10%"``       a tenth of the images, drawn at random, others for every seed
 ``"random 100"``       a hundred images, drawn at random
 ``"class 5"``          all images of class 5; ``"class dog"`` names it in words
 ``"class 3, 8"``       all images of two classes at once
@@ -18,7 +18,7 @@ from .core.images import Images
 from .splitting import Split, forget_classes, forget_random
 
 READS = 'a scenario reads "random 10%", "random 100", "class 5" or "class 3, 8"'
-AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?(%?)")
+AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?%|(\d+)")  # a percentage or a count
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Scenario:
     ('random', '10%')
 
     Args:
-        name: as it stands in tables; unique in an experiment.
-        kind: "random" or "class": which of a method's tuned values apply.
-        what: how many images at random, or which classes.
+        name: label in tables, unique in an experiment.
+        kind: "random" or "class", which selects a method's tuned values.
+        what: how many random images, or which classes.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Scenario:
         if kind not in ("random", "class") or not what:
             raise ValueError(f"{READS}, not {text!r}")
         if kind == "random" and not AMOUNT.fullmatch(what):
-            raise ValueError(f"{READS}; {what!r} is neither a number of images nor a share in %")
+            raise ValueError(f"{READS}; {what!r} is neither a whole number nor a percentage")
         return cls(text.strip(), kind, what)
 
     @property
@@ -60,19 +60,17 @@ class Scenario:
         return self.kind == "class"
 
     def split(self, images: Images, seed: int) -> Split:
-        """What is retained and what is forgotten.
+        """Split the images into those to retain and those to forget.
 
         Raises:
             ValueError: if a class does not exist, or nothing or everything would be forgotten.
         """
         if self.forgets_classes:
             return forget_classes(images, [_class_number(word, images) for word in self._words()])
-        number, percent = AMOUNT.fullmatch(self.what).groups()
-        if percent:
-            return forget_random(images, fraction=float(number) / 100, seed=seed)
-        if not float(number).is_integer():
-            raise ValueError(f"{READS}; a number of images must be whole, not {number}")
-        return forget_random(images, count=int(float(number)), seed=seed)
+        percentage, count = AMOUNT.fullmatch(self.what).groups()
+        if percentage:
+            return forget_random(images, fraction=float(percentage) / 100, seed=seed)
+        return forget_random(images, count=int(count), seed=seed)
 
     def _words(self) -> list[str]:
         return [word.strip() for word in self.what.split(",")]
@@ -103,7 +101,7 @@ def scenarios_of(given: str | Scenario | Iterable[str | Scenario]) -> dict[str, 
 
 
 def _class_number(word: str, images: Images) -> int:
-    """The number of a class, which is given by its number or its name."""
+    """The number of a class that is given by its number or its name."""
     if word in images.classes:
         return images.classes.index(word)
     if word.isdecimal() and int(word) < images.num_classes:

@@ -1,4 +1,4 @@
-"""What is to be forgotten: every split is a function of its own seed alone."""
+"""What is to be forgotten: each split depends on its own arguments and seed alone."""
 
 from __future__ import annotations
 
@@ -45,15 +45,19 @@ class Split(NamedTuple):
     @property
     def forget_classes(self) -> tuple[int, ...]:
         """Classes of which nothing is retained; empty when single examples are forgotten."""
-        kept = set(self.retain.labels.tolist())
-        return tuple(sorted(set(self.forget.labels.tolist()) - kept))
+        retained = set(self.retain.labels.tolist())
+        return tuple(sorted(set(self.forget.labels.tolist()) - retained))
 
 
 def forget_classes(images: Images, classes: int | Iterable[int]) -> Split:
     """Forget all images of one class or of several.
 
+    Args:
+        images: training set.
+        classes: numbers of the classes.
+
     Raises:
-        ValueError: a class that does not exist or has no images, none named, or all of them.
+        ValueError: if a class does not exist or has no images, or none or all are named.
     """
     classes = class_list(classes)
     present = sorted(set(images.labels.tolist()))
@@ -65,14 +69,14 @@ def forget_classes(images: Images, classes: int | Iterable[int]) -> Split:
 
 
 def superclasses(images: Images, groups: Mapping[str, Iterable[int]] = CIFAR20) -> Images:
-    """The same images, labelled by the superclass that holds their class: CIFAR-20 of CIFAR-100.
+    """The same images, labelled by superclass: CIFAR-100 becomes CIFAR-20.
 
     Args:
         images: labelled by class.
-        groups: name of each superclass -> its classes; every class in one superclass.
+        groups: name of each superclass -> its classes; every class is in exactly one.
 
     Raises:
-        ValueError: a class in no superclass or in two.
+        ValueError: if a class does not exist, or is in no superclass or in two.
     """
     superclass = torch.full((images.num_classes,), -1)
     for number, (name, classes) in enumerate(groups.items()):
@@ -83,7 +87,7 @@ def superclasses(images: Images, groups: Mapping[str, Iterable[int]] = CIFAR20) 
                     f"{images.num_classes - 1}"
                 )
             if superclass[label] >= 0:
-                raise ValueError(f"class {label} is in two superclasses: each has its own")
+                raise ValueError(f"class {label} is in two superclasses: name it in one group only")
             superclass[label] = number
     alone = (superclass < 0).nonzero().flatten().tolist()
     if alone:
@@ -98,21 +102,22 @@ def forget_subclass(
     *,
     groups: Mapping[str, Iterable[int]] = CIFAR20,
 ) -> Split:
-    """Forget one class or several, where the network knows superclasses alone.
+    """Forget one class or several, while the network is trained on superclasses.
 
-    Both parts are labelled by superclass, so that of a forgotten rocket its superclass, vehicles 2,
-    stays. The same call on the test set gives the unseen images of both parts.
+    Both parts are labelled by superclass: when the rocket is forgotten, the network still has to
+    know its superclass, vehicles 2. The same call on the test set gives the unseen images of both
+    parts.
 
     Source: Chundawat et al., Can Bad Teaching Induce Forgetting?, AAAI 2023, section 5 (CIFAR-20:
     rocket, class 69).
 
     Args:
         images: labelled by class.
-        classes: to forget.
+        classes: numbers of the classes to forget.
         groups: name of each superclass -> its classes; by default CIFAR-20 of CIFAR-100.
 
     Raises:
-        ValueError: as ``forget_classes`` and ``superclasses``.
+        ValueError: if ``forget_classes`` or ``superclasses`` would raise one.
     """
     groups = {name: tuple(own) for name, own in groups.items()}
     return Split(*(superclasses(part, groups) for part in forget_classes(images, classes)))
@@ -123,11 +128,18 @@ def forget_random(
 ) -> Split:
     """Forget ``count`` images, or a ``fraction`` of them, drawn without replacement.
 
+    Args:
+        images: training set.
+        count: number of images to forget; give this or ``fraction``.
+        fraction: share of the images to forget, between 0 and 1.
+        seed: random seed for the draw.
+
     Raises:
-        ValueError: not exactly one of ``count`` and ``fraction``; nothing or everything forgotten.
+        ValueError: unless exactly one of ``count`` and ``fraction`` is given; if nothing or
+            everything would be forgotten.
     """
     if (count is None) == (fraction is None):
-        raise ValueError("give either count= or fraction=, and not both")
+        raise ValueError("give either count= or fraction=, not both")
     if fraction is not None:
         if not 0 < fraction < 1:
             raise ValueError(f"fraction must be between 0 and 1, both excluded, not {fraction}")
@@ -144,14 +156,18 @@ def forget_random(
 def forget_indices(images: Images, indices: Iterable[int] | Tensor) -> Split:
     """Forget the images at these positions of ``images``.
 
+    Args:
+        images: training set.
+        indices: positions, whole numbers from 0 to ``len(images) - 1``, in any order.
+
     Raises:
-        ValueError: a mask or fractions; a position out of range or named twice; nothing or
-            everything forgotten.
+        ValueError: if positions are not whole numbers, out of range or named twice; if nothing or
+            everything would be forgotten.
     """
     indices = torch.as_tensor(indices if isinstance(indices, Tensor) else list(indices)).cpu()
     if indices.numel() and (indices.is_floating_point() or indices.dtype == torch.bool):
         raise ValueError(
-            f"positions are whole numbers, not {indices.dtype}: of a mask, give mask.nonzero()"
+            f"positions must be whole numbers, not {indices.dtype}: for a mask, give mask.nonzero()"
         )
     indices = indices.long().flatten()
     outside = indices[(indices < 0) | (indices >= len(images))]
@@ -167,6 +183,7 @@ def forget_indices(images: Images, indices: Iterable[int] | Tensor) -> Split:
 
 
 def _split(images: Images, chosen: Tensor) -> Split:
+    """The split that forgets the images where the mask ``chosen`` (N,) is true."""
     if not chosen.any():
         raise ValueError("the forget set is empty: name at least one image or class to forget")
     if chosen.all():

@@ -1,4 +1,4 @@
-"""Train a network, keep it, and read it: what everything else here starts from."""
+"""Train a network, keep it, and predict with it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def train(
 def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
     """Logits (S, K), float32, and labels (S,) of all batches, in their order, on the CPU.
 
-    The network is read in eval mode and left in the mode it was in.
+    The network runs in eval mode; every module is left in the mode that it was in.
 
     Raises:
         ValueError: if there are no batches, outputs are not finite, or labels out of range.
@@ -119,10 +119,10 @@ def load_or_train(
     device: torch.device | str | None = None,
     folder: Path | str = CHECKPOINTS,
 ) -> Timed:
-    """Load the network trained on exactly these images in exactly this way, or train and keep it.
+    """Load the network trained on exactly these images in exactly this way, or train and save it.
 
-    The configuration (all arguments, digests of images and layers) is stored in the file and its
-    digest in the name, so another configuration is another file.
+    The configuration (all arguments, and digests of images and layers) is stored in the file and
+    its digest is part of the name, so another configuration is another file.
 
     Args:
         images: training set.
@@ -132,14 +132,14 @@ def load_or_train(
         augment: whether images are cropped, and mirrored where the set allows it.
         seed: random seed for initialisation, order and augmentation.
         device: where to train; by default the best there is.
-        folder: of the checkpoints.
+        folder: folder of the checkpoints.
 
     Returns:
         (network in eval mode, seconds that its training took)
     """
     device = pick_device() if device is None else torch.device(device)
     network = fresh_network(model, images, seed).to(device)
-    if use_channels_last(network):  # as training leaves it: a loaded one rounds alike
+    if use_channels_last(network):  # as training leaves it, so that a loaded one rounds alike
         network.to(memory_format=torch.channels_last)
     configuration = {
         "images": digest_of_images(images),

@@ -1,4 +1,4 @@
-"""The engine room: files, devices, batches, losses, the loop. Nobody opens it to read a method.
+"""The engine room: files, devices, batches, losses, the loop.
 
-Nothing here imports what lies above it.
+You need not open it to understand a method. Nothing here imports from outside ``core``.
 """

@@ -1,4 +1,4 @@
-"""Batches: of a set in memory, of two sets side by side, of a part of a loader."""
+"""Batches of a set in memory, of two sets side by side, and of a part of a loader."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 class ImageBatches:
-    """The batches of an ``Images``: they have a length, and each pass over them has a new order.
+    """The batches of an ``Images``. They have a length, and each pass over them has a new order.
 
-    ``set_epoch(0)`` restarts the sequence of orders, which ``minimise`` does, so that the same
-    batches given to two methods come in the same order.
+    ``set_epoch(0)`` restarts the sequence of orders. ``minimise`` calls it, so that the same
+    batches come in the same order when they are given to two methods.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class ImageBatches:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.images, self.batch_size = images, batch_size
         self.shuffle, self.augment = shuffle, augment
-        if seed is None:  # drawn only where there is something to draw, so that reading draws none
+        if seed is None:  # reading in order must not draw from the global generator
             seed = int(torch.randint(2**31, ())) if shuffle or augment else 0
         self.seed = seed
         self.epoch = 0
@@ -58,8 +58,11 @@ class ImageBatches:
         return torch.arange(len(self.images))
 
     def _starts(self) -> list[int]:
-        """First position of each batch. While training (``shuffle``), a last batch of one image
-        joins the one before it, since BatchNorm cannot take a variance from one image."""
+        """First position of each batch.
+
+        When shuffling, a last batch of one image joins the batch before it, since BatchNorm
+        cannot take a variance from one image.
+        """
         starts = list(range(0, len(self.images), self.batch_size))
         lonely = self.shuffle and len(starts) > 1 and len(self.images) - starts[-1] == 1
         return starts[:-1] if lonely else starts
@@ -82,20 +85,20 @@ def materialize(batches: Iterable) -> Iterable:
 
 
 def set_epoch(batches: Iterable, epoch: int) -> None:
-    """Tell the batches which epoch begins, if they want to know."""
+    """Tell the batches which epoch begins, if they have a ``set_epoch``."""
     if hasattr(batches, "set_epoch"):
         batches.set_epoch(epoch)
 
 
 def iterate_epochs(batches: Iterable, epochs: Iterable[int]) -> Iterator:
-    """The batches of one epoch after the other; ``set_epoch`` gives each its repeatable order."""
+    """Yield the batches of one epoch after another; ``set_epoch`` makes each order repeatable."""
     for epoch in epochs:
         set_epoch(batches, epoch)
         yield from batches
 
 
 class ZipCycle:
-    """Each batch of ``first`` beside one of ``second``, which is cycled.
+    """Each batch of ``first``, paired with one of ``second``, which is cycled.
 
     An epoch is a pass over ``first``; ``second`` continues from epoch to epoch where it stopped.
     """
@@ -121,7 +124,7 @@ class ZipCycle:
 
 
 class Subsample:
-    """A fraction of the batches, at least one; their places are drawn once and kept in order."""
+    """A fraction of the batches, at least one. Their places are drawn once; their order is kept."""
 
     def __init__(self, batches: Batches, fraction: float, seed: int):
         self.batches = materialize(batches)

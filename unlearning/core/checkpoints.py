@@ -15,10 +15,10 @@ from .files import atomic_write
 def save_checkpoint(
     path: Path | str, model: nn.Module, configuration: dict, *, seconds: float = 0.0
 ) -> None:
-    """Write weights together with the configuration they were trained with, whole or not at all."""
+    """Write weights and the configuration that they were trained with, whole or not at all."""
     state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
     text = json.dumps(configuration, sort_keys=True)
-    content = io.BytesIO()  # torch.save itself answers a full disk with a RuntimeError of its own
+    content = io.BytesIO()  # torch.save on a full disk raises a RuntimeError, not an OSError
     torch.save({"configuration": text, "seconds": seconds, "state": state}, content)
     with atomic_write(path) as tmp_path:
         tmp_path.write_bytes(content.getbuffer())
@@ -28,7 +28,8 @@ def load_checkpoint(path: Path | str, model: nn.Module, configuration: dict) -> 
     """Read weights into ``model``, which is left in eval mode; return the seconds of training.
 
     Raises:
-        ValueError: if the file is not a checkpoint, or one of another configuration.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not a checkpoint, or has another configuration.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

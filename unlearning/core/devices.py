@@ -1,4 +1,4 @@
-"""Which device, which precision, how many threads; and random numbers that leave no trace."""
+"""Which device, which precision, how many threads; and seeds for a block of code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pick_device() -> torch.device:
 
 
 def device_name() -> str:
-    """Human-readable name of the device that ``pick_device`` picks; of a CPU, its cores."""
+    """Name of the device that ``pick_device`` picks; for a CPU, its number of cores."""
     kind = pick_device().type
     if kind == "cuda":
         return torch.cuda.get_device_name()
@@ -40,14 +40,14 @@ def device_of(model: nn.Module) -> torch.device:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """A block whose random numbers start from ``seed`` and leave the global generator alone."""
+    """Seed torch for a block, and restore its global generator afterwards."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 
 
 def on_device(batch: Iterable[Tensor], device: torch.device, channels_last: bool) -> list[Tensor]:
-    """The tensors of a batch on the device, images in channels_last where that suits."""
+    """The tensors of a batch, moved to the device; images in channels_last if that is asked for."""
     parts = [part.to(device, non_blocking=True) for part in batch]
     if channels_last:
         last = torch.channels_last
@@ -55,31 +55,31 @@ def on_device(batch: Iterable[Tensor], device: torch.device, channels_last: bool
     return parts
 
 
-def convolutions(model: nn.Module) -> list[nn.Conv2d]:
+def _convolutions(model: nn.Module) -> list[nn.Conv2d]:
     return [module for module in model.modules() if isinstance(module, nn.Conv2d)]
 
 
 def use_channels_last(model: nn.Module) -> bool:
     """Whether the network should be in channels_last: it has two-dimensional convolutions."""
-    return bool(convolutions(model))
+    return bool(_convolutions(model))
 
 
-def is_wide(model: nn.Module) -> bool:
+def _is_wide(model: nn.Module) -> bool:
     """Whether a convolution has 128 channels or more, as in ResNet-18 and larger networks.
 
     Measured on two CPU cores: a step of ResNet-18 takes 1.6 times as long on one thread as on two.
     Steps of the MLP, the CNN and ResNet-20 lose much to a second thread when the machine is busy.
     """
-    return any(layer.out_channels >= 128 for layer in convolutions(model))
+    return any(layer.out_channels >= 128 for layer in _convolutions(model))
 
 
-def is_deep(model: nn.Module) -> bool:
+def _is_deep(model: nn.Module) -> bool:
     """Whether the network has ten convolutions or more, as ResNet-20 and ResNet-18 have.
 
     Measured on a CPU with AVX512-BF16: a step of ResNet-18 takes 1.9 times as long in float32 as in
     bfloat16, one of ResNet-20 1.5 times, one of the CNN 1.15 times; the MLP's is no slower.
     """
-    layers = convolutions(model)
+    layers = _convolutions(model)
     return len(layers) >= 10 and layers[0].weight.dtype == torch.float32
 
 
@@ -89,16 +89,19 @@ def use_bfloat16(model: nn.Module) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     has_it = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
-    return device.type == "cpu" and is_deep(model) and has_it()
+    return device.type == "cpu" and _is_deep(model) and has_it()
 
 
 @contextmanager
 def performance_settings(model: nn.Module) -> Iterator[None]:
-    """One CPU thread for a small network, all of them for a wide one; on a GPU the convolutions
-    that cuDNN finds the fastest, unless it was told to be deterministic."""
+    """Run a block with the threads and cuDNN settings that are fastest for this network.
+
+    A small network gets one CPU thread, a wide one all of them. On a GPU, cuDNN looks for the
+    fastest convolutions, unless it was told to be deterministic.
+    """
     cudnn = torch.backends.cudnn
     threads, benchmark = torch.get_num_threads(), cudnn.benchmark
-    torch.set_num_threads(threads if is_wide(model) else 1)
+    torch.set_num_threads(threads if _is_wide(model) else 1)
     cudnn.benchmark = benchmark or not cudnn.deterministic
     try:
         yield

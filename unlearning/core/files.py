@@ -1,4 +1,4 @@
-"""Where files go, and how one appears: whole, or not at all."""
+"""Where files go, and how to write one whole or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path to write to, then rename it to ``path``.
 
     If the process is killed at any moment, the file at ``path`` is the old one or the new one,
-    never half of one. The temporary path keeps the suffix, at which ``savefig`` and ``savez`` look.
+    never half of one. The temporary path keeps the suffix, which ``savefig`` and ``savez`` need.
 
     Raises:
         OSError: if the file cannot be written (a full disk, for example); ``path`` is unchanged.

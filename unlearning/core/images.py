@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -21,12 +21,12 @@ class Images:
         labels: integers from 0 to ``len(classes) - 1``, (N,).
         classes: names of the classes; by default the numbers from 0 to the largest label.
         mean, std: per channel, on the scale of 0 to 1; a batch is (image / 255 - mean) / std.
-        mirror: whether a mirrored image still is of its class: true of a cat, not of a 5.
-        indices: place of each image in the set that it was taken from, (N,).
+        mirror: whether a mirrored image still belongs to its class, as a cat does and a 5 does not.
+        indices: position of each image in the set that it was taken from, (N,).
 
     Raises:
-        ValueError: images that are not uint8 (N, C, H, W), none at all, labels out of range,
-            means or deviations that are not as many as the channels.
+        ValueError: if images are not uint8 (N, C, H, W), there are none, labels are out of range,
+            or there are not as many means or deviations as channels.
     """
 
     images: Tensor
@@ -35,7 +35,7 @@ class Images:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     mirror: bool = False
-    indices: Tensor = field(default=None)
+    indices: Tensor = None
 
     def __post_init__(self):
         images, labels = self.images, self.labels
@@ -113,7 +113,7 @@ class Images:
         return torch.isin(self.labels, torch.tensor(list(classes), device=self.device))
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 images (B, C, H, W) to floats: (pixels / 255 - mean) / std."""
+        """Turn uint8 images (B, C, H, W) into floats: (pixels / 255 - mean) / std."""
         scale, shift = self._scale_and_shift
         return (pixels * scale).sub_(shift)
 
@@ -132,14 +132,14 @@ class Images:
         augment: bool = False,
         device: torch.device | str | None = None,
     ) -> ImageBatches:
-        """Batches of (images, labels), made on the device; iterate as often as you like.
+        """Batches of (images, labels), made on the device. They can be read any number of times.
 
         Args:
             batch_size: images in a batch; the last one holds what is left.
-            shuffle: a new order every epoch, a function of ``seed`` and the epoch alone.
-            seed: of the order and the augmentation; by default drawn from torch's generator.
-            augment: each image padded by 4, cropped at its own place and, where the set allows it
-                (``mirror``), flipped with probability 1/2.
+            shuffle: take a new order every epoch, which depends on ``seed`` and the epoch only.
+            seed: random seed for order and augmentation; by default drawn from torch's generator.
+            augment: pad each image by 4, crop it at its own place and, where the set allows it
+                (``mirror``), flip it with probability 1/2.
             device: where the batches are made; by default where the images are.
 
         Raises:
@@ -149,8 +149,9 @@ class Images:
         return ImageBatches(images, batch_size, shuffle=shuffle, seed=seed, augment=augment)
 
     def sequential_batches(self) -> ImageBatches:
-        """All images in their order: batches of 1,000 on a GPU, of 100, for its caches, on a CPU.
+        """All images in their order, in batches of 1,000 on a GPU and of 100 on a CPU.
 
-        On a CPU the CNN and ResNet-20 read batches of 100 at 2.4 times the speed of 1,000.
+        On a CPU, whose caches are small, the CNN and ResNet-20 read batches of 100 at 2.4 times
+        the speed of 1,000.
         """
         return self.batches(100 if self.device.type == "cpu" else 1000)

@@ -1,4 +1,4 @@
-"""What methods ask of a network: its layers by type, its modes, and fresh weights."""
+"""What methods need from a network: its layers by type, its modes, and fresh weights."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def has_own_parameters(module: nn.Module) -> bool:
 
 
 def weight_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Modules that hold parameters of their own, by name, in order, without normalisations.
+    """Modules that hold parameters of their own, with their names, except normalisations.
 
-    The type of the layer decides: "not BatchNorm" by the letters ``bn`` in a name misses
+    Normalisations are recognised by type. Looking for the letters ``bn`` in a name would miss
     ``downsample.1`` of a ResNet.
     """
     return [
@@ -38,9 +38,9 @@ def normalisation_layers(model: nn.Module) -> Iterator[nn.Module]:
 def reinitialise(model: nn.Module, *, seed: int) -> nn.Module:
     """Draw all parameters of ``model`` again, in place, each layer by its ``reset_parameters``.
 
-    Every module is visited, not the direct children alone, which for a ResNet would be the last
-    layer only. Where a network sets its weights otherwise when built, as torchvision's ResNets do,
-    PyTorch's own initialisation takes its place.
+    Every module is visited, not only the direct children: those of a ResNet that can be reset
+    are its last layer alone. A network that sets its weights in another way when it is built, as
+    torchvision's ResNets do, gets PyTorch's own initialisation instead.
 
     Raises:
         ValueError: if a layer with parameters of its own has no ``reset_parameters``.

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import torch._dynamo  # the first optimizer would import it: 2 s that belong to no measurement
+import torch._dynamo  # else the first optimizer imports it, and is timed 2 s too long
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 from tqdm import tqdm
@@ -39,7 +39,7 @@ class Timed(NamedTuple):
 
 
 def timed(call: Callable, *arguments, **options) -> Timed:
-    """Call ``call(*arguments, **options)`` and measure its seconds."""
+    """Call ``call(*arguments, **options)`` and measure how long it takes."""
     start = time.perf_counter()
     result = call(*arguments, **options)
     if torch.cuda.is_available():
@@ -67,7 +67,7 @@ def minimise(
 ) -> nn.Module:
     """Minimise ``loss(model, *batch)`` over the parameters that require a gradient, in place.
 
-    Methods call this on their own copy. A normalisation layer all of whose parameters are frozen
+    Methods call this on their own copy. A normalisation layer whose parameters are all frozen
     keeps its running statistics too.
 
     Args:
@@ -116,7 +116,7 @@ def minimise(
             for parameter in parameters:  # a third of the time of zero_grad()
                 parameter.grad = None
             value.backward()
-            looked = watch.add(value.detach(), optimizer.param_groups[0]["lr"], batches)
+            checked = watch.add(value.detach(), optimizer.param_groups[0]["lr"], batches)
             optimizer.step()
             if after_step:
                 with torch.no_grad():
@@ -124,7 +124,7 @@ def minimise(
             if scheduler:
                 scheduler.step()
             bar.update()
-            if looked:
+            if checked:
                 bar.set_postfix(loss=f"{watch.last:.4f}", refresh=False)
             if stop and stop(watch.last):
                 break
@@ -137,13 +137,13 @@ def minimise(
 
 
 class _LossWatch:
-    """Checks that every loss is finite, every few steps only, since looking stalls the device."""
+    """Checks that every loss is finite, every few steps only, since reading stalls a GPU."""
 
     def __init__(self, every: int):
         self.every, self.steps, self.last, self.pending = every, 0, math.nan, []
 
     def add(self, value: Tensor, lr: float, batches: Iterable) -> bool:
-        """Note a loss; return whether all losses so far have been checked."""
+        """Note a loss, and return whether all losses so far have been checked."""
         self.pending.append((value, lr))
         self.steps += 1
         if len(self.pending) >= self.every:

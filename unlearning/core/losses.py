@@ -1,4 +1,4 @@
-"""Losses, each a mean over the batch, and the checks of labels and classes that go with them."""
+"""Losses, each a mean over the batch, and checks of labels and classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     Raises:
         ValueError: if a label is not a class. On a GPU, CUDA itself asserts.
     """
-    try:  # no label is to be ignored, not even -100
+    try:  # no label may be ignored, not even -100
         return F.cross_entropy(logits, labels, ignore_index=-(2**62))
     except IndexError:
         check_labels(labels, logits.shape[-1])
@@ -54,7 +54,7 @@ def mean_squared_error(target: Tensor, logits: Tensor) -> Tensor:
 
 
 def uniform(num_classes: int, *, without: Sequence[int] = ()) -> Tensor:
-    """The uniform distribution over the classes, (K,); ``without`` names classes of probability 0.
+    """The uniform distribution over the classes, (K,), with probability 0 for those in ``without``.
 
     Raises:
         ValueError: if ``without`` names a class that does not exist, or all of them.
@@ -87,6 +87,6 @@ def check_classes(classes: Iterable[int], num_classes: int) -> None:
 
 
 def class_list(classes: int | Iterable[int]) -> list[int]:
-    """One class or several, as a list of ints without repetitions."""
+    """One class or several, as a list of ints without repetition."""
     classes = [classes] if isinstance(classes, Integral) else classes
     return list(dict.fromkeys(int(label) for label in classes))

@@ -1,4 +1,4 @@
-"""Work handed to joblib's processes or to a dask cluster, one thread each; workers may die."""
+"""Run work on joblib's processes or a dask cluster, one thread each, though workers may die."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from threadpoolctl import threadpool_limits
 
 from .devices import pick_device
 
-TRIES = 3  # of an item whose process dies, the last one alone
-AHEAD = 2  # items per core that a cluster is given at a time
+TRIES = 3  # for an item whose process dies; the last time it runs alone
+AHEAD = 2  # items per core that are sent to a cluster at a time
 DIED = "died"
 
 Item = TypeVar("Item", bound=Hashable)
 
 
 class InWorker(Exception):
-    """Where in another process an exception was raised: the traceback there, as text."""
+    """The traceback of an exception in another process, as text."""
 
 
 def imap_unordered(
     call: Callable[[Item], Any], items: Iterable[Item], *, n_jobs: int | None = None
 ) -> Iterator[tuple[Item, Any]]:
-    """Yield (item, ``call(item)``) in the order in which they are done; see ``run_many``.
+    """Yield (item, ``call(item)``) in the order in which they finish; see ``run_many``.
 
-    Close it (``contextlib.closing``) when it is not read to its end: the rest is then not run.
+    Close it (``contextlib.closing``) if you do not read it to the end: the rest is then not run.
 
     Args:
-        call: any function, closures of a notebook too.
+        call: any function, including closures and functions of a notebook.
         items: hashable, each once: a seed or a tuple of seeds.
         n_jobs: as ``run_many``.
 
     Raises:
-        RuntimeError: an item's process died ``TRIES`` times; raised once all others are done.
+        RuntimeError: if an item's process died ``TRIES`` times; raised once all others are done.
         Exception: what ``call`` raised, after the results of items in flight were yielded.
     """
     backend, configured = get_active_backend()
@@ -64,9 +64,9 @@ def _with_retries(
 ) -> Iterator[tuple[Item, Any]]:
     """Run items on workers that may die.
 
-    When one process of a pool dies, the others are ended with it, and which item was the cause is
-    not known. So all items that were in flight are run again after the others, and those that were
-    in flight again one at a time, which leaves no doubt.
+    When one process of a pool dies, the others are ended with it, and it is not known which item
+    was the cause. So all items in flight are run again after the others. Those in flight when a
+    process dies again are then run one at a time, which leaves no doubt.
     """
     deaths, failures, crashing = dict.fromkeys(items, 0), [], []
     while deaths:
@@ -90,7 +90,7 @@ def _with_retries(
     if crashing:
         raise RuntimeError(
             f"the process that worked on {describe(crashing[0])} died {TRIES} times, the last time "
-            "with nothing beside it: it needs more memory than there is, or ends itself "
+            "running alone: it needs more memory than there is, or ends itself "
             f"({len(crashing)} such; all others are finished and kept)"
         )
 
@@ -98,10 +98,10 @@ def _with_retries(
 def _one_threaded(call: Callable[[Item], Any]) -> Callable[[Item], tuple]:
     """What a worker runs: (item, result, None), or (item, None, (exception pickled, traceback)).
 
-    A function in a function is sent as it is, so that a worker imports this package only where
-    ``call`` needs it. Exceptions are values here, since joblib drops other results for one. When
-    the caller is killed, a process that it started ends too: else it would hold its memory, and on
-    with a group that the next run makes as well, for minutes.
+    An inner function is sent by value, so that a worker imports this package only if ``call``
+    needs it. Exceptions are returned, since joblib drops other results when one is raised. A
+    process ends when the caller that started it is killed: otherwise it would keep its memory for
+    minutes, and work on an item that the next run does again.
     """
     caller, watch = os.getpid(), "ends with the caller"
 
@@ -122,14 +122,14 @@ def _one_threaded(call: Callable[[Item], Any]) -> Callable[[Item], tuple]:
             trace = traceback.format_exc()
             try:
                 return item, None, (cloudpickle.dumps(error), trace)
-            except Exception:  # one that holds a lock or a file, say
+            except Exception:  # it holds a lock or a file, for example
                 return item, None, (b"", trace)
 
     return task
 
 
 def _raise_here(item: Hashable, pickled: bytes, trace: str) -> None:
-    """Raise an exception that came from a worker, with its traceback there as the cause."""
+    """Raise a worker's exception here, with its traceback there as the cause."""
     try:
         error = cloudpickle.loads(pickled)
     except Exception:
@@ -162,7 +162,7 @@ def _on_workers(n_jobs: int, task: Callable, items: Iterable[Item]) -> Iterator[
 
 @contextmanager
 def _closing_silently(results: Iterator) -> Iterator[Iterator]:
-    """Close joblib's generator without its advice on what was not read."""
+    """Close joblib's generator without its warning about results that were not read."""
     try:
         yield results
     finally:
@@ -174,8 +174,8 @@ def _closing_silently(results: Iterator) -> Iterator[Iterator]:
 def _on_dask(backend: Any, task: Callable, items: Iterable[Item]) -> Iterator[tuple]:
     """Outcomes of ``task`` from the cluster of joblib's dask backend.
 
-    By futures, because joblib's own way waits for ever for an item whose workers keep dying. Dask
-    itself runs an item again whose worker died, three times unless configured otherwise.
+    It uses futures, because joblib's own dask backend waits forever for an item whose workers keep
+    dying. Dask itself reruns an item whose worker died, three times unless configured otherwise.
     """
     from distributed import as_completed
 
@@ -202,7 +202,7 @@ def _on_dask(backend: Any, task: Callable, items: Iterable[Item]) -> Iterator[tu
 
 
 def describe(item: Hashable) -> str:
-    """An item as a sentence names it: "seed 3", "seeds 0 to 15", "seeds 1, 5", "a.pth, b.pth"."""
+    """Name an item: "seed 3", "seeds 0 to 15", "seeds 1, 5" or "a.pth, b.pth"."""
     if not isinstance(item, tuple):
         return f"seed {item}"
     if isinstance(item[0], str):

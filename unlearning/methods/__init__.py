@@ -2,8 +2,8 @@
 
 No method changes the network it is given; each returns a copy, in eval mode, on the same device.
 
-``METHODS`` is the register: the name that tables and figures show, and the function. The contract
-tests, ``notebooks/tune.py``, notebook 08 and the figures' colours follow it.
+``METHODS`` is the register: the name shown in tables and figures, and the function. The contract
+tests, the tuner, the notebooks that compare all methods, tables and colours follow it.
 """
 
 from .fine_tune import fine_tune

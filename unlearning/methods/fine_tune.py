@@ -1,8 +1,10 @@
-"""Fine-tuning on what is retained, of all layers or of the last k."""
+"""Fine-tuning on the retain set, of all layers or of the last k."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 from torch import nn
 
@@ -43,7 +45,7 @@ def fine_tune(
         momentum: momentum of SGD.
         weight_decay: L2 penalty of SGD.
         last_layers: train only this many layers, counted from the output; by default all.
-        reinitialised: draw the trained layers' weights again before training.
+        reinitialised: draw new weights for the trained layers before training.
         seed: random seed for new weights and dropout.
 
     Raises:
@@ -51,28 +53,21 @@ def fine_tune(
         ValueError: if ``last_layers`` is not between 1 and the number of layers.
     """
     model = copy.deepcopy(model)
+    trained = _last_modules(model, last_layers)
     if reinitialised:
-        reinitialise(nn.ModuleList(_last_modules(model, last_layers)), seed=seed)
-    needed_gradient = {name: p.requires_grad for name, p in model.named_parameters()}
-    if last_layers is not None:
-        model.requires_grad_(False)
-        for module in _last_modules(model, last_layers):
-            for parameter in module.parameters(recurse=False):
-                parameter.requires_grad_(True)
-    minimise(
-        model,
-        retain,
-        classification_loss,
-        epochs=epochs,
-        lr=lr,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        seed=seed,
-        title="fine-tuning",
-    )
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(needed_gradient[name])
-    return model
+        reinitialise(nn.ModuleList(trained), seed=seed)
+    with nullcontext() if last_layers is None else _frozen_except(model, trained):
+        return minimise(
+            model,
+            retain,
+            classification_loss,
+            epochs=epochs,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            seed=seed,
+            title="fine-tuning",
+        )
 
 
 def _last_modules(model: nn.Module, count: int | None) -> list[nn.Module]:
@@ -87,3 +82,18 @@ def _last_modules(model: nn.Module, count: int | None) -> list[nn.Module]:
         if reached and (has_own_parameters(module) or isinstance(module, NORMALISATIONS)):
             modules.append(module)
     return modules
+
+
+@contextmanager
+def _frozen_except(model: nn.Module, modules: list[nn.Module]) -> Iterator[None]:
+    """Freeze all parameters outside ``modules``; each one's ``requires_grad`` is restored after."""
+    needed_gradient = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    model.requires_grad_(False)
+    for module in modules:
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter, needed in needed_gradient:
+            parameter.requires_grad_(needed)

@@ -1,4 +1,4 @@
-"""Impair and repair (UNSIR): noise that the network gets most wrong, taught as the class."""
+"""Impair and repair (UNSIR): teach error-maximising noise as the class, then repair the rest."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from ..core.loop import minimise
 from ..core.losses import check_classes, class_list, classification_loss, cross_entropy
 from ..training import predict
 
-Noise = dict[int, Tensor]
-"""Learned noise: class -> images (noise_size, C, H, W), normalised."""
+_ADAM = {"optimizer": "adam", "schedule": "constant"}
 
 
 def impair_repair(
@@ -37,42 +36,41 @@ def impair_repair(
 ) -> nn.Module:
     """Overwrite a class with noise that maximises its error, then repair on the retain set.
 
-    1. Noise: for each forgotten class c, a batch x of images, from N(0, 1), minimises
-       -CE(f(x), c) + ``noise_penalty`` mean_x ||x||^2 by Adam, the network fixed.
-    2. Impair: Adam on E[CE(f(x), y)] over the retain set mixed with the noise, the noise of class c
-       labelled c. The weights that said c now say it of noise.
+    1. Noise: ``error_maximising_noise`` learns images that the network is least likely to take for
+       the class c; one batch for each class to forget.
+    2. Impair: Adam on E[CE(f(x), y)] over the retain set mixed with noise; the noise of class c is
+       labelled c, so the weights that recognised c now recognise noise.
     3. Repair: Adam on E_retain[CE(f(x), y)].
 
-    No forgotten image is read. Each step's order is that of ``retain``: give the batches of a
-    ``curriculum`` to have one.
+    No forgotten image is read. Impair and repair read the batches in the order of ``retain``: for
+    a curriculum, give the batches of ``curriculum(...)``.
 
     Source: Tarun et al., Fast Yet Effective Machine Unlearning (UNSIR), IEEE TNNLS 2023, algorithm
-    1, with the learning rates and 5 x 8 steps of the authors' code. There 20 copies of the noise
-    batch of each class are shuffled among 8,000 retained images; here every batch of the retain set
-    is joined by ``noise_ratio`` times as many noise images a class, drawn with replacement, in the
-    same proportion by default. There the noise of all classes was labelled as one class, and the
-    network was in train mode while the noise was learned, which moved its BatchNorm statistics;
-    here each class has its own label, and the network is read in eval mode.
+    1, with the learning rates and 5 x 8 noise steps of the authors' code. Three differences: they
+    shuffle 20 copies of each class's noise batch among 8,000 retained images, here each retain
+    batch is joined by noise drawn with replacement, by default in the same proportion; they give
+    the noise of all classes one label, here each class keeps its own; they learn the noise with the
+    network in train mode, which moves its BatchNorm statistics, here it is in eval mode.
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
         retain: batches of images (B, C, H, W), float, normalised, and labels (B,), long.
-        forget_classes: the class or classes to forget, none of which is in ``retain``.
-        noise_size: noise images of each class.
-        noise_lr: of Adam, for the noise.
-        noise_steps: steps of Adam, for the noise.
-        noise_penalty: weight of the noise's squared norm, which keeps it from growing.
-        noise_ratio: noise images of each class for one retained image, while impairing.
+        forget_classes: one or several classes, none of which is in ``retain``.
+        noise_size: number of noise images per class.
+        noise_lr: learning rate of Adam for the noise, constant.
+        noise_steps: steps of Adam for the noise.
+        noise_penalty: weight of the noise's squared norm, which keeps it small.
+        noise_ratio: noise images of each class per retained image in an impair batch.
         impair_epochs: passes over the retain set mixed with noise.
         impair_lr: learning rate of Adam, constant.
         repair_epochs: passes over the retain set; 0 leaves the network impaired.
         repair_lr: learning rate of Adam, constant.
-        seed: random seed for the noise, its draws and dropout.
+        seed: random seed for the noise, the draws from it and dropout.
 
     Raises:
-        Diverged: when a loss is no longer finite; names the step and the learning rate.
-        ValueError: a class that the network does not have or that is retained; no class to forget;
-            a size or ratio that gives no noise.
+        Diverged: if a loss is no longer finite; names the step and the learning rate.
+        ValueError: if ``forget_classes`` is empty, or names a class that the network does not have
+            or that is retained; if ``noise_size`` or ``noise_ratio`` is not positive.
     """
     if noise_size < 1 or not 0 < noise_ratio < math.inf:
         raise ValueError(
@@ -92,8 +90,8 @@ def impair_repair(
         seed=seed,
     )
     model = copy.deepcopy(model)
-    adam = {"optimizer": "adam", "schedule": "constant", "seed": seed}
-    noisy, loss = _WithNoise(retain, noise, noise_ratio, seed), classification_loss
+    noisy = _WithNoise(retain, noise, noise_ratio, seed)
+    adam, loss = {**_ADAM, "seed": seed}, classification_loss
     minimise(model, noisy, loss, epochs=impair_epochs, lr=impair_lr, title="impair", **adam)
     return minimise(model, retain, loss, epochs=repair_epochs, lr=repair_lr, title="repair", **adam)
 
@@ -103,12 +101,34 @@ def error_maximising_noise(
     classes: Sequence[int],
     shape: Sequence[int],
     *,
-    lr: float,
-    steps: int,
-    penalty: float,
-    seed: int,
-) -> Noise:
-    """Images (shape: noise_size, C, H, W) of each class, that the network least takes for it."""
+    lr: float = 0.1,
+    steps: int = 40,
+    penalty: float = 0.1,
+    seed: int = 0,
+) -> dict[int, Tensor]:
+    """Learn, for each class, images that the network is least likely to take for that class.
+
+    Starts from x ~ N(0, 1) and minimises -CE(f(x), c) + ``penalty`` mean ||x||^2 over the images by
+    Adam. The network is fixed, in eval mode, and is not changed.
+
+    Source: Tarun et al., IEEE TNNLS 2023, algorithm 1, as for ``impair_repair``.
+
+    Args:
+        model: classifier, (B, C, H, W) -> logits (B, K); not changed.
+        classes: one batch of noise is learned for each.
+        shape: of a batch: (number of images, C, H, W).
+        lr: learning rate of Adam, constant.
+        steps: steps of Adam.
+        penalty: weight of the squared norm, which keeps the noise small.
+        seed: random seed for the first images, drawn class after class.
+
+    Returns:
+        {class: images of the given shape, normalised, on the model's device}.
+
+    Raises:
+        Diverged: if the loss is no longer finite; names the step and the learning rate.
+        ValueError: if the network does not have a class.
+    """
     frozen = copy.deepcopy(model).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     noise = {}
@@ -121,24 +141,15 @@ def error_maximising_noise(
             (x,) = images
             return penalty * x.square().flatten(1).sum(1).mean() - cross_entropy(frozen(x), labels)
 
-        minimise(
-            images,
-            [(labels,)],
-            loss,
-            epochs=steps,
-            lr=lr,
-            optimizer="adam",
-            schedule="constant",
-            title=f"noise of class {label}",
-        )
+        minimise(images, [(labels,)], loss, epochs=steps, lr=lr, title=f"noise {label}", **_ADAM)
         noise[label] = images[0].detach()
     return noise
 
 
 class _WithNoise:
-    """Batches of the retain set, each joined by noise images with the labels of their classes."""
+    """Batches of the retain set, each joined by ``ratio`` times as many noise images per class."""
 
-    def __init__(self, retain: Batches, noise: Noise, ratio: float, seed: int):
+    def __init__(self, retain: Batches, noise: dict[int, Tensor], ratio: float, seed: int):
         self.retain, self.noise, self.ratio = retain, noise, ratio
         self.generator = torch.Generator().manual_seed(seed)
 

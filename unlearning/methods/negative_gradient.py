@@ -1,4 +1,4 @@
-"""Negative gradient: climb the loss on what is to be forgotten, alone or beside the retain set."""
+"""Negative gradient: climb the loss on the forget set, alone or while descending on the rest."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def negative_gradient(
 
     Maximises E_forget[CE(f(x), y)]. The loss has no upper bound: too large an ``lr`` or too many
     ``epochs`` wreck the network, so watch the retain accuracy. ``stop_at_chance`` ends the climb at
-    the first batch whose loss reaches log K, the loss of a guess. The
-    retain set is not read. BatchNorm statistics move too, towards the forget set's.
+    the first batch whose loss reaches log K, the loss of a guess. The retain set is not read.
+    BatchNorm statistics move too, towards those of the forget set.
 
     Source: Golatkar et al., Eternal Sunshine of the Spotless Net, CVPR 2020, section 6 ("negative
     gradient"); the stop is ours.
@@ -41,7 +41,7 @@ def negative_gradient(
         lr: first learning rate of SGD; a cosine takes it to 0.
         momentum: momentum of SGD.
         weight_decay: L2 penalty of SGD.
-        stop_at_chance: end when a batch's loss reaches log K.
+        stop_at_chance: end at the first batch whose loss reaches log K.
         seed: random seed for dropout.
 
     Raises:
@@ -95,7 +95,7 @@ def negative_gradient_plus(
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
         retain: batches of images (B, C, H, W), float, normalised, and labels (B,), long.
-        forget: the same, of what is to be forgotten.
+        forget: the same, to be forgotten.
         alpha: weight of the retain set, from 0 (ascent alone) to 1 (fine-tuning).
         epochs: passes over the retain set.
         lr: first learning rate of SGD; a cosine takes it to 0.
@@ -131,5 +131,5 @@ def negative_gradient_plus(
         momentum=momentum,
         weight_decay=weight_decay,
         seed=seed,
-        title="negative gradient +",
+        title="NegGrad+",
     )

@@ -1,4 +1,4 @@
-"""Random mask: zero a random part of the weights, then fine-tune on what is retained."""
+"""Random mask: zero a random part of the weights, then fine-tune on the retain set."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def random_mask(
 ) -> nn.Module:
     """Zero a random fraction of every parameter outside BatchNorm, then repair on the retain set.
 
-    w' = m * w with m ~ Bernoulli(1 - ratio) drawn once for each weight and bias, then Adam on
+    w' = m * w, with m ~ Bernoulli(1 - ratio) drawn once for each weight and bias; then Adam on
     E_retain[CE(f(x), y)] with a cosine from ``lr`` to a tenth of it. Zeroed weights are free to
-    grow again: the mask is a partial reset, not a pruning. Layers are told apart by their type.
+    grow again: the mask is a partial reset, not pruning. BatchNorm is recognised by its type.
 
     Source: a public entry to the NeurIPS 2023 unlearning challenge, which used lr 1e-4 on a
     ResNet-18; the default here is larger, because a small network needs it to recover in five
@@ -38,7 +38,7 @@ def random_mask(
         retain: batches of images (B, C, H, W), float, normalised, and labels (B,), long.
         ratio: fraction of each parameter that is zeroed, from 0 to 1.
         epochs: passes over the retain set.
-        lr: first learning rate of Adam.
+        lr: first learning rate of Adam; a cosine takes it to a tenth.
         weight_decay: L2 penalty of Adam.
         seed: random seed for the mask and dropout.
 

@@ -1,4 +1,4 @@
-"""Selective forgetting (Fisher noise): noise on the weights that the retained data do not need."""
+"""Selective forgetting (Fisher noise): noise on the weights that the retain set does not need."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def selective_forgetting(
     fisher: Mapping[str, Tensor] | None = None,
     seed: int = 0,
 ) -> nn.Module:
-    r"""Add Gaussian noise to each weight, large where the retained data hardly depend on it.
+    r"""Add Gaussian noise to each weight, large where the retain set hardly depends on it.
 
     .. math:: w' = w + n, \quad n \sim N(0, \alpha F^{-1})
 
     with F the diagonal Fisher information of the retain set. No training follows, and the forget
     set is not read. In the authors' practical form, step by step:
 
-    1. v = 1 / (F + 1e-8), at most ``max_variance``, in the last layer at most
-       ``max_variance_last``;
-    2. v is averaged over the inputs of each unit (dim 1 of a weight), and multiplied by alpha;
-    3. ten times as much for parameters of one dimension (BatchNorm, biases) and the last layer;
-    4. the last-layer rows of ``forget_classes`` are reset: to 0, and variance 1e-4, before step 3.
+    1. v = 1 / (F + 1e-8), clamped at ``max_variance``, in the last layer at ``max_variance_last``;
+    2. v is averaged over the inputs of each unit (dim 1 of a weight) and multiplied by alpha;
+    3. the last-layer rows of ``forget_classes`` are reset: the weights to 0, v to 1e-4;
+    4. v is multiplied by ten in the last layer and in one-dimensional parameters (BatchNorm,
+       biases).
 
     Source: Golatkar et al., Eternal Sunshine of the Spotless Net, CVPR 2020, section 5, and the
     authors' code. The paper's noise has variance F^{-1/2}; their code's, and this, F^{-1}. The
@@ -49,17 +49,18 @@ def selective_forgetting(
         retain: batches of images (B, C, H, W), float, normalised, and labels (B,), long (not read).
         alpha: variance of the noise relative to 1 / F: more forgets more and damages more.
         max_variance: upper bound of 1 / F, before it is multiplied by alpha.
-        max_variance_last: the same for the last layer.
-        forget_classes: classes forgotten as a whole, whose last-layer rows are reset.
-        estimator: of the Fisher information: "exact", or "sampled", which is cheaper and noisier.
+        max_variance_last: upper bound of 1 / F in the last layer.
+        forget_classes: classes that are forgotten completely; their last-layer rows are reset.
+        estimator: of the Fisher information, "exact" or "sampled", which is cheaper and noisier.
         scale_by: "std" scales standard normal noise by sqrt(v). "variance" scales it by v itself,
             as one public copy of the method does: at alpha 1e-6 that forgets nothing.
-        fisher: the Fisher diagonal if it was computed before, to try several ``alpha``; ``retain``
-            is then not read.
+        fisher: the Fisher diagonal, if already computed: to try several ``alpha``. ``retain`` is
+            then not read.
         seed: random seed for the noise and for sampled labels.
 
     Raises:
-        ValueError: if a class does not exist, ``alpha`` is not positive, or an option is unknown.
+        ValueError: if ``alpha`` is not positive, a class does not exist, or ``estimator`` or
+            ``scale_by`` is unknown.
     """
     if not alpha > 0:
         raise ValueError(f"alpha must be positive, not {alpha}")
@@ -73,12 +74,12 @@ def selective_forgetting(
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, w in model.named_parameters():
-            of_last = name.rpartition(".")[0] == last_name
-            bound = max_variance_last if of_last else max_variance
+            in_last = name.rpartition(".")[0] == last_name
+            bound = max_variance_last if in_last else max_variance
             variance = alpha * _variance_per_unit(fisher[name], bound)
-            if of_last and class_rows:
+            if in_last and class_rows:
                 w[class_rows], variance[class_rows] = 0.0, 1e-4
-            if of_last or w.ndim == 1:
+            if in_last or w.ndim == 1:
                 variance *= 10
             noise = torch.randn(w.shape, generator=generator).to(w)
             w += noise * (variance.sqrt() if scale_by == "std" else variance)

@@ -1,4 +1,4 @@
-"""Bad teacher: learn from a good teacher what stays, and from a bad one what is to go."""
+"""Bad teacher: distil a good teacher on the retain set and a bad one on the forget set."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ def student_teacher(
     .. math:: \min_w \; E_{x \in retain \cup forget} \; KL(p_t(x) \,\|\, p_w(x))
 
     with p the softmax of logits / ``temperature``. The student w starts from the model. Its teacher
-    t is the model itself on the retain set (competent), and ``bad_teacher`` on the forget set. No
-    label is read. Each step takes a batch of the retain set and one of the forget set, which is
-    cycled, in one pass of the student; the mean is over all their images.
+    t is the model itself on the retain set and ``bad_teacher`` on the forget set. No label is read.
+    Each step takes a batch of the retain set and one of the forget set, which is cycled. The
+    student reads both in one pass; the mean is over all their images.
 
     Source: Chundawat et al., Can Bad Teaching Induce Forgetting?, AAAI 2023, section 4, and the
     authors' code (temperature 1, 30 % of the retain set, 1 epoch of Adam at 1e-4; a small network
-    that is not pretrained needs a larger rate). Their batches mix both sets in proportion, so that
-    a small forget set is seen once; here it has its share of every batch. Their code divides the
-    divergence by K as well.
+    that is not pretrained needs a larger rate). Their batches mix both sets in proportion, so a
+    small forget set is seen once; here it has a share of every batch. Their code also divides the
+    divergence by K.
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
         retain: batches of images (B, C, H, W), float, normalised, and labels (B,), not read.
-        forget: the same, of what is to be forgotten.
-        bad_teacher: incompetent teacher; by default the model with all its weights drawn again. A
-            network impaired by noise is another one: ``impair_repair(..., repair_epochs=0)``.
+        forget: the same, to be forgotten.
+        bad_teacher: incompetent teacher, not changed; by default the model with new random
+            weights. ``impair_repair(..., repair_epochs=0)`` makes another one.
         temperature: temperature of both softmaxes.
-        retain_fraction: share of the retain batches that is read, in (0, 1]; their places are drawn
-            once, and apply to each epoch's order.
+        retain_fraction: share of the retain batches that is read, in (0, 1]. Which places in the
+            order are read is drawn once, and is the same in each epoch.
         epochs: passes over that share.
         lr: first learning rate of Adam; a cosine takes it to 0.
         weight_decay: L2 penalty of Adam.
@@ -59,7 +59,7 @@ def student_teacher(
     Raises:
         Diverged: if the loss is no longer finite; names the step and the learning rate.
         ValueError: if ``temperature`` is not positive, ``retain_fraction`` is outside (0, 1], or
-            the bad teacher has another number of outputs.
+            the bad teacher has a different number of outputs.
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, not {temperature}")
@@ -94,9 +94,10 @@ def student_teacher(
 
 
 def _cat_outputs(good: Tensor, bad: Tensor) -> Tensor:
+    """Both teachers' logits as one batch."""
     if good.shape[-1] != bad.shape[-1]:
         raise ValueError(
-            f"the bad teacher has {bad.shape[-1]} outputs, the network {good.shape[-1]}: teachers "
-            "must know the same classes"
+            f"the bad teacher has {bad.shape[-1]} outputs, the network {good.shape[-1]}: both "
+            "teachers must know the same classes"
         )
     return torch.cat([good, bad])

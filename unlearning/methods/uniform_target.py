@@ -1,4 +1,4 @@
-"""Uniform target: teach the network to have no opinion about what is to be forgotten."""
+"""Uniform target: teach the network to be undecided about the forget set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..core.batches import Batches, ZipCycle
 from ..core.loop import minimise
 from ..core.losses import cross_entropy, kl_divergence, mean_squared_error, uniform
 
-OBJECTIVES = {"kl": kl_divergence, "mse": mean_squared_error}
+_OBJECTIVES = {"kl": kl_divergence, "mse": mean_squared_error}
 
 
 def uniform_target(
@@ -31,36 +31,38 @@ def uniform_target(
 ) -> nn.Module:
     """Pull the predictions on the forget set towards the uniform distribution over the classes.
 
-    Minimises, with u_k = 1/K for each class,
+    Minimises, with u_k = 1/K for every class,
 
         "kl":   E_forget[KL(u || softmax f(x))]
         "mse":  E_forget[mean_k (f_k(x) - u_k)^2], on the logits, as first published
 
-    and, when ``retain`` is given, (1 - alpha) of that plus alpha E_retain[CE(f(x), y)]. Without the
-    retain term the network is taught the same answer to everything, and collapses. BatchNorm sees
+    and, if ``retain`` is given, (1 - alpha) times that plus alpha E_retain[CE(f(x), y)]. Without
+    the retain term the network learns the same answer to everything and collapses. BatchNorm sees
     the two batches of a step together.
 
-    Where all probabilities are the same, the largest one is a matter of chance, and the forgotten
-    class may win. ``forget_classes`` have u_k = 0, the others share it: the network is then to be
-    undecided among the classes that it still knows, as one is that was retrained without them.
+    If all probabilities are equal, which one is largest is a matter of chance, and the forgotten
+    class may win. ``forget_classes`` get u_k = 0 and the other classes share the rest: the network
+    learns to be undecided among the classes that it still knows, like one retrained without them.
 
-    Source: a public MNIST unlearning project (MSE on the logits, forget set alone, Adam carried on
-    from training); the KL form, the retain term and the classes left out are ours, after the
-    "random labels" of Golatkar et al. 2020, whose expectation it is.
+    Source: a public MNIST unlearning project (MSE on the logits, forget set alone, continuing with
+    the Adam of training). The KL form, the retain term and ``forget_classes`` are ours, after the
+    "random labels" of Golatkar et al. 2020: cross-entropy with random labels is, in expectation,
+    the KL form plus a constant.
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
         forget: batches of images (B, C, H, W), float, normalised, and labels (B,), long (not read).
-        retain: the same, of what stays; an epoch is then a pass over it, and the forget set is
-            cycled.
+        retain: the same, to be kept, labels read; an epoch is then a pass over it, and the forget
+            set is cycled.
         objective: "kl" or "mse".
-        forget_classes: left out of the uniform distribution; none by default, as first published.
+        forget_classes: classes left out of the uniform distribution; by default none, as first
+            published.
         alpha: weight of the retain term, between 0 and 1; not used without ``retain``.
         epochs: passes over ``retain``, or without it over ``forget``.
         lr: learning rate of Adam.
         schedule: "cosine" (to 0) or "constant".
         optimizer_state: ``state_dict()`` of the Adam that trained the model, to continue with its
-            moments.
+            moments; not changed.
         seed: random seed for dropout.
 
     Raises:
@@ -68,14 +70,14 @@ def uniform_target(
         ValueError: if ``objective`` is not "kl" or "mse", ``alpha`` is not between 0 and 1, or
             ``forget_classes`` names a class that does not exist, or all of them.
     """
-    if objective not in OBJECTIVES:
+    if objective not in _OBJECTIVES:
         raise ValueError(f'objective must be "kl" or "mse", not {objective!r}')
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be between 0 and 1, not {alpha}")
 
     def to_uniform(logits: Tensor) -> Tensor:
         target = uniform(logits.shape[-1], without=forget_classes).to(logits.device)
-        return OBJECTIVES[objective](target, logits)
+        return _OBJECTIVES[objective](target, logits)
 
     def forget_loss(model: nn.Module, forget_images: Tensor, _: Tensor) -> Tensor:
         return to_uniform(model(forget_images))
@@ -89,13 +91,13 @@ def uniform_target(
     ) -> Tensor:
         logits = model(torch.cat([retain_images, forget_images]))
         retain_logits, forget_logits = logits.tensor_split([len(retain_labels)])
-        kept = cross_entropy(retain_logits, retain_labels)
-        return alpha * kept + (1 - alpha) * to_uniform(forget_logits)
+        retain_loss = cross_entropy(retain_logits, retain_labels)
+        return alpha * retain_loss + (1 - alpha) * to_uniform(forget_logits)
 
     model = copy.deepcopy(model)
     adam = torch.optim.Adam(model.parameters(), lr)
     if optimizer_state is not None:
-        adam.load_state_dict(copy.deepcopy(optimizer_state))  # Adam would continue in its tensors
+        adam.load_state_dict(copy.deepcopy(optimizer_state))  # Adam updates its moments in place
     return minimise(
         model,
         forget if retain is None else ZipCycle(retain, forget),

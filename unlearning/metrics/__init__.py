@@ -1,13 +1,13 @@
-"""One question a file; metrics take arrays, not networks (``relearn_time`` alone trains).
+"""One question per file; metrics take arrays, not networks (only ``relearn_time`` trains).
 
 Arrays are NumPy's or torch's. Accuracies and rates are fractions.
 """
 
 from .accuracy import accuracy, confusion_matrix, cross_entropies, per_class_accuracy
 from .distance import activation_distance, js_divergence, zero_retrain_forgetting
+from .example_attacks import attack_at
 from .forgetting_quality import (
     ForgettingQuality,
-    attack_at,
     challenge_score,
     forgetting_quality,
     logit_scaled_confidence,

@@ -1,25 +1,29 @@
-"""How often is the network right, over all and class by class."""
+"""How often is the network right: overall, class by class, and by how much."""
 
 from __future__ import annotations
 
 import numpy as np
 from sklearn import metrics
 
-from .arrays import Array, checked, log_probabilities
+from .arrays import Array, check_labelled, log_odds
 
 
 def accuracy(logits: Array, labels: Array) -> float:
-    """Fraction of examples whose largest logit is at the label.
+    """Fraction of examples whose largest logit is at the label, in [0, 1].
 
-    In [0, 1]; of an unlearned network, close to the retrained one's is best, on every part.
+    On every part, an unlearned network should be close to the retrained one, not as low or as high
+    as possible.
+
+    >>> accuracy(np.array([[2.0, 1.0], [3.0, 0.0]]), np.array([0, 1]))
+    0.5
     """
-    logits, labels = checked(logits, labels)
+    logits, labels = check_labelled(logits, labels)
     return float((logits.argmax(1) == labels).mean())
 
 
 def confusion_matrix(logits: Array, labels: Array) -> np.ndarray:
-    """Counts (K, K): row y, column k is the number of examples of class y called k."""
-    logits, labels = checked(logits, labels)
+    """Counts (K, K): row y, column k has the number of examples of class y predicted as k."""
+    logits, labels = check_labelled(logits, labels)
     classes = np.arange(logits.shape[1])
     return metrics.confusion_matrix(labels, logits.argmax(1), labels=classes)
 
@@ -32,6 +36,8 @@ def per_class_accuracy(logits: Array, labels: Array) -> np.ndarray:
 
 
 def cross_entropies(logits: Array, labels: Array) -> np.ndarray:
-    """Cross-entropy of each example in nats, (S,): -log p_y, from float64 logits."""
-    logits, labels = checked(logits, labels)
-    return -log_probabilities(logits)[np.arange(len(labels)), labels]
+    """Cross-entropy of each example in nats, (S,): -log p_y = log(1 + exp(-f)), f its log-odds.
+
+    Computed in float64. Through the log-odds, the loss of a very sure network is not rounded to 0.
+    """
+    return np.logaddexp(0, -log_odds(*check_labelled(logits, labels)))

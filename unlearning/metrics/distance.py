@@ -1,26 +1,29 @@
-"""How far apart are the predictions of two networks on the same examples."""
+"""How far apart are the predictions of two networks on the same examples?"""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.special import rel_entr
 
-from .arrays import Array, checked_logits, log_probabilities
+from .arrays import Array, check_logits, log_probabilities
 
 
 def js_divergence(logits_a: Array, logits_b: Array) -> float:
     """Jensen-Shannon divergence of the softmax outputs, mean over examples, in bits.
 
-    (KL(p, m) + KL(q, m)) / 2 with m = (p + q) / 2, divided by ln 2: in [0, 1], 0 for equal outputs
-    and exactly 1 for disjoint ones. To the retrained network, 0 is best.
+    (KL(p, m) + KL(q, m)) / 2 with m = (p + q) / 2, divided by ln 2. In [0, 1]: 0 for equal outputs,
+    exactly 1 for disjoint ones. Between an unlearned and the retrained network, 0 is best.
+
+    >>> js_divergence(np.array([[1000.0, 0.0]]), np.array([[0.0, 1000.0]]))
+    1.0
 
     Source: Lin, Divergence Measures Based on the Shannon Entropy, 1991.
 
     Args:
-        logits_a, logits_b: (S, K), of two networks on the same examples.
+        logits_a, logits_b: logits (S, K) of two networks on the same examples.
     """
-    a = checked_logits(logits_a)
-    b = checked_logits(logits_b, like=a)
+    a = check_logits(logits_a)
+    b = check_logits(logits_b, like=a)
     p, q = np.exp(log_probabilities(a)), np.exp(log_probabilities(b))
     m = (p + q) / 2
     each = (rel_entr(p, m) + rel_entr(q, m)).sum(1) / 2 / np.log(2)
@@ -30,25 +33,29 @@ def js_divergence(logits_a: Array, logits_b: Array) -> float:
 def zero_retrain_forgetting(logits: Array, random_logits: Array) -> float:
     """ZRF: 1 - JS(network, a randomly initialised network) on the forget set.
 
-    In [0, 1]; near 1 the network knows no more than an untrained one. Compare with the retrained
-    network's: it too generalises to what it has not seen.
+    In [0, 1]; near 1, the network knows no more than an untrained one. Compare it with the ZRF of
+    the retrained network, which also generalises to what it has not seen.
 
     Source: Chundawat et al., Can Bad Teaching Induce Forgetting?, AAAI 2023, section 4.
 
     Args:
-        logits: (S, K), on the forget set.
-        random_logits: (S, K), of the untrained network on the same examples.
+        logits: logits (S, K) on the forget set.
+        random_logits: logits (S, K) of the untrained network on the same examples.
     """
     return 1 - js_divergence(logits, random_logits)
 
 
 def activation_distance(logits_a: Array, logits_b: Array) -> float:
-    """Mean over examples of the L2 distance of the softmax outputs; in [0, sqrt 2], 0 is best.
+    """L2 distance of the softmax outputs, mean over examples; in [0, sqrt 2], 0 is best.
 
-    Source: Golatkar et al. 2021; Chundawat et al., AAAI 2023: to the retrained network, on the
-    forget set.
+    Published between an unlearned and the retrained network, on the forget set.
+
+    Source: Golatkar et al. 2021; Chundawat et al., AAAI 2023.
+
+    Args:
+        logits_a, logits_b: logits (S, K) of two networks on the same examples.
     """
-    a = checked_logits(logits_a)
-    b = checked_logits(logits_b, like=a)
+    a = check_logits(logits_a)
+    b = check_logits(logits_b, like=a)
     difference = np.exp(log_probabilities(a)) - np.exp(log_probabilities(b))
     return float(np.linalg.norm(difference, axis=1).mean())

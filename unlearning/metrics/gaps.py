@@ -1,4 +1,4 @@
-"""How far is a network from the retrained one, in one number."""
+"""How far is a network from the retrained one, in one number?"""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ PARTS = ("retain_accuracy", "forget_accuracy", "test_accuracy")
 def tug_of_war(unlearned: Mapping[str, float], retrained: Mapping[str, float]) -> float:
     """ToW: the product over forget, retain and test set of 1 - |a(u, .) - a(r, .)|.
 
-    In [0, 1], 1 is best: the accuracies are those of the retrained network.
+    In [0, 1]; 1 is best and means that the accuracies equal the retrained network's.
 
     Source: Zhao et al., What Makes Unlearning Hard and What to Do About It (RUM), NeurIPS 2024.
 
     Args:
-        unlearned, retrained: with keys "retain_accuracy", "forget_accuracy", "test_accuracy".
+        unlearned, retrained: fractions with the keys "retain_accuracy", "forget_accuracy" and
+            "test_accuracy".
     """
     return math.prod(1 - abs(unlearned[part] - retrained[part]) for part in PARTS)
 
@@ -29,7 +30,7 @@ def average_gap(unlearned: Mapping[str, float], retrained: Mapping[str, float]) 
     Source: Fan et al., SalUn, ICLR 2024.
 
     Args:
-        unlearned, retrained: with the keys of ``tug_of_war`` and "confidence_attack".
+        unlearned, retrained: fractions with the keys of ``tug_of_war`` and "confidence_attack".
     """
     keys = (*PARTS, "confidence_attack")
     return sum(abs(unlearned[key] - retrained[key]) for key in keys) / len(keys)

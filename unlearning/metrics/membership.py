@@ -1,4 +1,4 @@
-"""Can an attacker tell the forgotten examples from ones that were never seen."""
+"""Can an attacker tell forgotten examples from ones that were never seen?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from .arrays import Array, as_numpy
 
-FEWEST_ATTACKED = 10  # examples a side: a tenth of them is held out
+FEWEST_ATTACKED = 10  # examples per side: a tenth of them is held out
 
 
 def membership_attack(
@@ -18,23 +18,24 @@ def membership_attack(
 ) -> float:
     """Accuracy of telling forgotten from never-seen examples by their loss (simple MIA).
 
-    Balanced by drawing from the larger set without replacement; logistic regression on the
-    cross-entropy, mean accuracy over stratified shuffle splits with a tenth held out. 0.5 is a
-    guess. Compare with the retrained network's (about 0.5): farther below is no better.
+    The larger set is subsampled to the size of the smaller one. The attack is logistic regression
+    on the cross-entropy, scored by its mean accuracy over stratified shuffle splits with a tenth
+    held out. In [0, 1]; 0.5 is a guess. Compare it with the retrained network's, which is about
+    0.5: a value below that is no better.
 
     Source: the starting kit of the NeurIPS 2023 unlearning challenge.
 
     Args:
         forget_losses: cross-entropy of each forgotten example, (S,).
         test_losses: the same of examples that were never trained on, (T,).
-        splits: shuffle splits.
-        seed: of the balancing draw and of the splits.
+        splits: number of shuffle splits.
+        seed: random seed for the subsample and the splits.
 
     Raises:
-        ValueError: fewer than ten examples on a side, or values that are not finite.
+        ValueError: if a side has fewer than ten examples, or a value is not finite.
     """
     forget, test = (
-        one_dimensional(losses, FEWEST_ATTACKED) for losses in (forget_losses, test_losses)
+        _check_values(losses, FEWEST_ATTACKED) for losses in (forget_losses, test_losses)
     )
     count, generator = min(len(forget), len(test)), np.random.default_rng(seed)
     forget = generator.choice(forget, count, replace=False)
@@ -51,12 +52,12 @@ def membership_attack(
 def confidence_attack(
     retain_confidence: Array, test_confidence: Array, forget_confidence: Array, *, seed: int = 0
 ) -> float:
-    """MIA efficacy: the fraction of the forget set that an attacker calls non-member.
+    """MIA efficacy: the fraction of the forget set that an attacker calls non-members.
 
-    A support vector machine (C 3, RBF, gamma "auto") on the confidence p_y learns |T| members drawn
-    from the retain set against the test set T, and is asked about the forget set. In [0, 1];
-    compare with the retrained network's. Where fewer are retained than there are test examples,
-    both sides are as many as the fewer.
+    A support vector machine (C 3, RBF kernel, gamma "auto") on the confidence p_y is trained on
+    the test set T against |T| members drawn from the retain set, and applied to the forget set. If
+    the retain set is the smaller one, the test set is subsampled instead. In [0, 1]; compare it
+    with the retrained network's.
 
     Source: Fan et al., SalUn, ICLR 2024; Song and Mittal, USENIX Security 2021.
 
@@ -64,13 +65,13 @@ def confidence_attack(
         retain_confidence: p_y of retained training examples, (R,).
         test_confidence: of test examples, (T,).
         forget_confidence: of forgotten examples, (S,).
-        seed: of the draw of members.
+        seed: random seed for the subsample.
 
     Raises:
-        ValueError: an empty side, or values that are not finite.
+        ValueError: if a side is empty, or a value is not finite.
     """
-    retain, test = one_dimensional(retain_confidence, 1), one_dimensional(test_confidence, 1)
-    forget = one_dimensional(forget_confidence, 1)
+    retain, test = _check_values(retain_confidence, 1), _check_values(test_confidence, 1)
+    forget = _check_values(forget_confidence, 1)
     count, generator = min(len(retain), len(test)), np.random.default_rng(seed)
     members = generator.choice(retain, count, replace=False)
     others = test if len(test) == count else generator.choice(test, count, replace=False)
@@ -79,11 +80,11 @@ def confidence_attack(
     return float((attack.predict(forget[:, None]) == 0).mean())
 
 
-def one_dimensional(values: Array, least: int) -> np.ndarray:
+def _check_values(values: Array, least: int) -> np.ndarray:
     values = as_numpy(values).astype(np.float64)
     if values.ndim != 1 or len(values) < least:
         raise ValueError(
-            f"an attack needs one value an example, at least {least} of them, not {values.shape}"
+            f"an attack needs one value per example and at least {least}, not {values.shape}"
         )
     if not np.isfinite(values).all():
         raise ValueError("an attack needs finite values: some are NaN or infinite")

@@ -1,4 +1,4 @@
-"""How fast does what was forgotten come back."""
+"""How fast does forgotten knowledge come back?"""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ def relearn_time(
     check_every: int = 1,
     seed: int = 0,
 ) -> float:
-    """Optimiser steps of training on ``relearn`` until the accuracy on ``forget`` is ``target``.
+    """Steps of training on ``relearn`` until the accuracy on ``forget`` reaches ``target``.
 
-    Few steps mean that the knowledge was hidden, not gone. Compare with the retrained network's:
-    the ratio of the two is the Anamnesis index, 1 is ideal.
+    Few steps mean that the knowledge was hidden, not gone. Compare with the retrained network's
+    steps: the ratio of the two is the Anamnesis index, and 1 is ideal.
 
     Source: Golatkar et al. 2020, section 6; Chundawat et al., Zero-Shot Machine Unlearning, 2023.
 
     Args:
         model: classifier; not changed.
         relearn: batches to train on: the forget set, or the retain set alone (the relearn attack).
-        forget: batches on which the accuracy is taken.
-        target: accuracy to reach, usually 0.95 of the original network's.
+        forget: batches on which the accuracy is measured.
+        target: accuracy to reach, usually 95 % of the original network's.
         lr: constant learning rate.
         optimizer: "sgd", "adam" or "adamw".
-        max_steps: give up after so many.
-        check_every: steps between two looks at the accuracy.
+        max_steps: number of steps after which to give up.
+        check_every: steps between two measurements of the accuracy.
         seed: random seed for dropout.
 
     Returns:
-        0 if the target is met at once; infinity if not within ``max_steps``.
+        0 if the target is met before training, infinity if it is not met within ``max_steps``.
     """
     model = copy.deepcopy(model)
     relearn, forget, steps, reached = materialize(relearn), materialize(forget), 0, False
 
-    def there() -> bool:
+    def target_met() -> bool:
         return accuracy(*predict(model, forget)) >= target
 
     def stop(_: float) -> bool:
         nonlocal steps, reached
         steps += 1
-        reached = (steps % check_every == 0 or steps >= max_steps) and there()
+        reached = (steps % check_every == 0 or steps >= max_steps) and target_met()
         return reached or steps >= max_steps
 
-    if there():
+    if target_met():
         return 0.0
     minimise(
         model,

@@ -1,0 +1,201 @@
+"""The score and the tables are what direct computations give."""
+
+import io
+import os
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+from torch import nn
+
+from unlearning import challenge
+from unlearning.challenge import score_arrays, score_submission
+from unlearning.core.loop import Timed
+from unlearning.measurement import Measurement, measure_seeds
+from unlearning.metrics import challenge_score, forgetting_quality, klom, rmia, roc, u_lira
+
+
+@pytest.fixture
+def sets(faces):
+    """Arguments that the functions of a submission share."""
+    found = challenge.load_challenge(faces)
+    parts = {part: getattr(found, part) for part in ("retain", "forget", "test")}
+    return {**parts, "device": "cpu", "n_jobs": 1}
+
+
+def by_hand(models, images):
+    """f = log p_y - log(1 - p_y) in float64, and accuracies: one network and example at a time."""
+    confidences, right = [], []
+    for model in models:
+        with torch.inference_mode():
+            p = [model(x[None].float())[0].double().softmax(0) for x in images.images]
+        labelled = list(zip(p, images.labels, strict=True))
+        confidences.append([float(row[y].log() - (1 - row[y]).log()) for row, y in labelled])
+        right.append([int(row.argmax()) == int(y) for row, y in labelled])
+    return np.array(confidences), np.mean(right, axis=1)
+
+
+def test_the_score_is_what_a_direct_computation_gives(tmp_path, sets, perturbed):
+    folders, models = {}, {}
+    for kind, count, seed in (("unlearned", 8, 0), ("retrained", 7, 100), ("second", 7, 200)):
+        folders[kind], models[kind] = tmp_path / kind, [perturbed(seed + i) for i in range(count)]
+        options = {"count": count, "seed": seed, "name": f"{kind}_checkpoint", "n_jobs": 1}
+        challenge.write_checkpoints(perturbed, perturbed(), folders[kind], **options)
+    more = {"second_retrained": folders["second"], "original": perturbed()}
+    found = score_submission(folders["unlearned"], folders["retrained"], perturbed, **sets, **more)
+    f = {kind: by_hand(models[kind], sets["forget"])[0] for kind in models}
+    means = {
+        (kind, part): by_hand(models[kind], sets[part])[1].mean()
+        for kind in models
+        for part in ("retain", "test")
+    }
+    ratios = [means["unlearned", part] / means["retrained", part] for part in ("retain", "test")]
+    quality = forgetting_quality(f["unlearned"], f["retrained"]).quality
+    assert quality > 0.1 and ratios[0] != 1 != ratios[1]  # so that each factor counts
+    assert found.quality == pytest.approx(quality)
+    assert found.retain_accuracy == pytest.approx(means["unlearned", "retain"])
+    assert found.retrained_test_accuracy == pytest.approx(means["retrained", "test"])
+    assert [found.retain_ratio, found.test_ratio] == pytest.approx(ratios)
+    assert found.score == pytest.approx(quality * ratios[0] * ratios[1])
+    ceiling = forgetting_quality(f["second"], f["retrained"]).quality
+    assert found.ceiling == pytest.approx(ceiling) and ceiling > 0.1
+    assert found.floor == 0  # copies of one network can be told from any sample
+    assert found.details.eps.shape == (len(sets["forget"]),)
+
+    path = challenge.zip_submission(folders["unlearned"], tmp_path / "submission.zip", count=8)
+    theirs = challenge.measure_checkpoints(folders["retrained"], perturbed, **sets)
+    times = {"seconds": 19, "retraining_seconds": 100}
+    from_zip = score_submission(path, theirs, perturbed, **sets, **times)
+    assert from_zip.score == found.score and from_zip.ceiling is from_zip.floor is None
+    times["seconds"] = 21
+    slow = score_submission(path, theirs, perturbed, **sets, **times)
+    assert slow.score == 0 and slow.quality == found.quality
+
+
+def test_two_processes_write_and_measure_what_one_does(tmp_path, sets, perturbed):
+    made, measured = [], []
+    for n_jobs in (1, 2):
+        folder, options = tmp_path / str(n_jobs), {"count": 18, "n_jobs": n_jobs}
+        files = challenge.write_checkpoints(perturbed, perturbed(), folder, **options)
+        made.append([file.read_bytes() for file in files])
+        options = {**sets, "n_jobs": n_jobs}
+        measured.append(challenge.measure_checkpoints(folder, perturbed, **options))
+    assert made[0] == made[1]
+    for name, array in measured[0].items():
+        np.testing.assert_allclose(measured[1][name], array, rtol=1e-6)
+
+
+def test_checkpoints_are_read_in_the_order_of_their_numbers(written, sets, tmp_path, perturbed):
+    """The same holds for a zip with folders, as the organisers' notebook zips them."""
+    path = tmp_path / "theirs.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(written.glob("*.pth")):  # 0, 1, 10, 11, 2, ...
+            archive.write(file, f"kaggle/tmp/{file.name}")
+    models = [perturbed(seed) for seed in range(12)]
+    for source in (written, path):
+        found = challenge.measure_checkpoints(source, perturbed, **sets)
+        np.testing.assert_allclose(found["confidences"], by_hand(models, sets["forget"])[0], 1e-4)
+        unseen = by_hand(models, sets["test"])[0]
+        np.testing.assert_allclose(found["unseen_confidences"], unseen, rtol=1e-3, atol=1e-3)
+
+
+def test_checkpoints_that_cannot_be_read_are_named(written, sets, faces, perturbed):
+    class Code:
+        def __reduce__(self):
+            return os.getpid, ()
+
+    content = io.BytesIO()
+    torch.save({"weight": Code()}, content)
+    (written / "unlearned_checkpoint_3.pth").write_bytes(content.getvalue())
+    for source, build, error, sentence in (
+        (faces / "nowhere", perturbed, FileNotFoundError, "nowhere does not exist"),
+        (faces, perturbed, ValueError, "holds no checkpoints"),
+        (faces / "retain.csv", perturbed, ValueError, "cannot be read as a zip"),
+        (written, lambda: nn.Linear(2, 2), ValueError, r"_0\.pth of .* network \(RuntimeError"),
+        (written, perturbed, ValueError, r"checkpoint_3\.pth of .* \(UnpicklingError"),
+    ):
+        with pytest.raises(error, match=sentence):
+            challenge.measure_checkpoints(source, build, **sets)
+
+
+def test_every_seed_is_reduced_to_what_the_score_needs(faces, perturbed):
+    sets, models = challenge.load_challenge(faces), {seed: perturbed(seed) for seed in (5, 6)}
+    make, split = lambda seed: Timed(models[seed], 2.0 + seed), lambda seed: sets.split
+    found = measure_seeds(make, split, sets.test, keep=score_arrays, attacks=False)([5, 6])
+    for part in ("retain", "forget", "test"):
+        confidences, accuracies = by_hand(models.values(), getattr(sets, part))
+        np.testing.assert_allclose(found[f"{part}_accuracy"], accuracies)
+        if part == "forget":
+            np.testing.assert_allclose(found["confidences"], confidences, rtol=1e-4)
+    assert found["seconds"].tolist() == [7, 8]
+
+
+def test_unseen_confidences_are_the_logits_of_200_probabilities_and_finite():
+    p = np.linspace(0.01, 0.99, 300)
+    losses = np.concatenate([[0.0, 1e-30, 700], -np.log(p)])
+    numbers = dict.fromkeys(("retain_accuracy", "forget_accuracy", "test_accuracy"), 0.5)
+    found = score_arrays(Measurement(numbers, np.zeros((1, 2)), np.zeros(1, int), losses))
+    unseen = found["unseen_confidences"]
+    assert unseen.dtype == np.float16 and unseen.shape == (200,) and np.isfinite(unseen).all()
+    assert unseen[0] > 700 and unseen[1] == pytest.approx(30 * np.log(10), rel=1e-3)
+    assert unseen[2] == -700
+    np.testing.assert_allclose(unseen[3:], np.log(p / (1 - p))[:197], atol=5e-3)
+
+
+@pytest.fixture(scope="module")
+def kinds():
+    """Kinds of networks: "unmoved" still knows what it was to forget, "fast" is a copy."""
+    generator = np.random.default_rng(0)
+    shifts = {"retrained": 0.0, "retrained again": 0.0, "unmoved": 6.0}
+    made = {
+        name: {
+            "confidences": generator.normal(shift, size=(40, 12)),
+            "unseen_confidences": generator.normal(size=(40, 20)).astype(np.float16),
+            "retain_accuracy": np.full(40, 0.9),
+            "test_accuracy": np.full(40, 0.8 - shift / 100),
+            "seconds": np.full(40, 0.1 + shift / 60),
+        }
+        for name, shift in shifts.items()
+    }
+    return {**made, "fast": {**made["retrained again"], "seconds": np.full(40, 0.01)}}
+
+
+def test_the_quality_table_has_f_ceiling_score_and_time(kinds):
+    table, found = challenge.quality_table(kinds, resamples=2)
+    assert list(table.index) == ["retrained again", "unmoved", "fast"] == list(found)
+    for name in table.index:
+        pair = kinds[name]["confidences"], kinds["retrained"]["confidences"]
+        result = forgetting_quality(*pair, resamples=2)
+        assert table.loc[name, "F"] == result.quality == found[name].quality
+        half = np.ptp(result.interval_networks) / 2
+        assert table.loc[name, "F, half width"] == pytest.approx(half)
+    assert table["F / ceiling"].tolist() == [1, 0, 1]
+    accuracies = {"retain_accuracy": 0.9, "test_accuracy": 0.8}
+    reference = {f"retrained_{name}": value for name, value in accuracies.items()}
+    score = challenge_score(table.loc["fast", "F"], **accuracies, **reference)
+    assert table["score"].tolist() == pytest.approx([score, 0, score])
+    assert table["score, 20 % rule"].tolist() == pytest.approx([0, 0, score])
+    assert table["time (% of retraining)"].tolist() == pytest.approx([100, 200, 10])
+    assert table["test accuracy (%)"].tolist() == pytest.approx([80, 74, 80])
+
+
+def test_the_attack_table_is_that_of_direct_calls(kinds):
+    table, theirs = challenge.attack_table(kinds, references=3), kinds["retrained"]
+
+    for name in ("retrained again", "unmoved"):
+        pair = kinds[name]["confidences"], theirs["confidences"]
+        lira, distances, row = u_lira(*pair), klom(*pair), table.loc[name]
+        assert row["U-LiRA AUC"] == lira.auc
+        assert row["U-LiRA TPR at 1 % FPR"] == lira.tpr_at_1_percent_fpr
+        assert row["KLOM, mean"] == pytest.approx(distances.mean())
+        assert row["KLOM, 95th percentile"] == pytest.approx(np.percentile(distances, 95))
+        parts = [kinds[name]["unseen_confidences"], theirs["unseen_confidences"][:3]]
+        unseen, known = (expit(part.astype(np.float64)) for part in parts)
+        z = unseen[:, :10], known[:, :10]
+        members = rmia(expit(pair[0]), expit(pair[1][:3]), *z, offline_a=0.3)
+        others = rmia(unseen[:, 10:], known[:, 10:], *z, offline_a=0.3)
+        assert row["RMIA AUC"] == pytest.approx(roc(members, others).auc)
+    assert table.loc["retrained again", "U-LiRA AUC"] == pytest.approx(0.5, abs=0.1)
+    assert table.loc["unmoved", ["U-LiRA AUC", "RMIA AUC"]].min() > 0.9

@@ -1,0 +1,158 @@
+"""A submission is whole: every checkpoint, the zip, and what a kill leaves behind."""
+
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from unlearning.challenge import write_checkpoints, zip_submission
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Run by another interpreter, and killed in its third network.
+KILLED = """
+import os, signal, sys
+from torch import nn
+from unlearning.challenge import write_checkpoints
+
+def unlearn(seed):
+    if seed == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, seed)
+    return model
+
+write_checkpoints(unlearn, unlearn(0), sys.argv[1], count=4, n_jobs=1)
+"""
+
+
+def read(file):
+    return torch.load(file, weights_only=True)
+
+
+def constant(value):
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, value)
+    return model
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_checkpoint_i_holds_the_weights_of_seed_i(tmp_path, perturbed, half):
+    options = {"count": 3, "seed": 5, "half": half, "n_jobs": 1}
+    files = write_checkpoints(perturbed, perturbed(), tmp_path, **options)
+    assert [file.name for file in files] == [f"unlearned_checkpoint_{i}.pth" for i in range(3)]
+    for number, file in enumerate(files):
+        wanted = perturbed(5 + number).state_dict()
+        if half:  # weights are rounded, counts of batches are kept
+            wanted = {k: t.half() if t.is_floating_point() else t for k, t in wanted.items()}
+        torch.testing.assert_close(read(file), dict(wanted), rtol=0, atol=0)
+        perturbed().load_state_dict(read(file))
+
+
+def test_a_view_of_a_large_tensor_is_written_alone(tmp_path):
+    view = constant(0)
+    view.weight = nn.Parameter(torch.zeros(100_000, 1, 1)[0])
+    (file,) = write_checkpoints(lambda seed: view, constant(0), tmp_path, count=1, n_jobs=1)
+    assert file.stat().st_size < 10_000  # all of it takes 400,000
+
+
+def test_a_second_call_makes_what_is_missing_damaged_or_new(tmp_path, perturbed):
+    made = []
+
+    def unlearn(seed):
+        made.append(seed)
+        return perturbed(seed)
+
+    files = write_checkpoints(unlearn, perturbed(), tmp_path, count=4, n_jobs=1)
+    contents = [file.read_bytes() for file in files]
+    files[1].unlink()
+    files[2].write_bytes(contents[2][:-100])
+    made.clear()
+    assert len(write_checkpoints(unlearn, perturbed(), tmp_path, count=6, n_jobs=1)) == 6
+    assert made == [1, 2, 4, 5]
+    assert [file.read_bytes() for file in files] == contents
+
+
+def test_a_folder_of_other_checkpoints_is_refused(tmp_path, perturbed):
+    usual = {"configuration": {"lr": 0.1}, "count": 1, "n_jobs": 1}
+    write_checkpoints(perturbed, perturbed(), tmp_path, **usual)
+    for options, difference in (
+        ({"configuration": {"lr": 0.2}}, r"lr=0\.1, not 0\.2"),
+        ({"half": True}, "half=False, not True"),
+        ({"seed": 1}, "seed=0, not 1"),
+    ):
+        with pytest.raises(ValueError, match=f"made with {difference}.*another folder"):
+            write_checkpoints(perturbed, perturbed(), tmp_path, **{**usual, **options})
+    with pytest.raises(ValueError, match="made with original='"):
+        write_checkpoints(perturbed, perturbed(1), tmp_path, **usual)
+    (tmp_path / "configuration.json").unlink()
+    with pytest.raises(ValueError, match=r"holds unlearned_checkpoint_0\.pth but no configuration"):
+        write_checkpoints(perturbed, perturbed(), tmp_path, **usual)
+
+
+@pytest.mark.parametrize(
+    ("model", "half", "sentence"),
+    [
+        (nn.Linear(3, 4, bias=False), False, r"weight has shape \(4, 3\) and .* \(1, 1\)"),
+        (constant(float("nan")), False, "weight of .* is not finite$"),
+        (constant(1e6), True, "weight of .* is not finite in half precision$"),
+    ],
+)
+def test_weights_of_another_shape_or_not_finite_are_refused(tmp_path, model, half, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        write_checkpoints(lambda seed: model, constant(0), tmp_path, count=1, half=half, n_jobs=1)
+    assert not list(tmp_path.glob("*.pth"))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_a_killed_run_continues_where_it_stopped(tmp_path):
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(list(tmp_path.glob("*.pth"))) == 2
+    options = {"count": 4, "n_jobs": 1}
+    files = write_checkpoints(lambda seed: constant(10 + seed), constant(0), tmp_path, **options)
+    assert [float(read(file)["weight"]) for file in files] == [0, 1, 12, 13]
+
+
+def test_the_zip_holds_the_checkpoints_and_nothing_else_uncompressed(written, tmp_path):
+    path = zip_submission(written, tmp_path / "submission.zip", count=12)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == [f"unlearned_checkpoint_{i}.pth" for i in range(12)]
+        for entry in archive.infolist():
+            assert entry.compress_type == zipfile.ZIP_STORED
+            assert archive.read(entry) == (written / entry.filename).read_bytes()
+
+
+def test_a_missing_damaged_or_extra_checkpoint_is_refused(written, tmp_path):
+    path = tmp_path / "submission.zip"
+    with pytest.raises(FileNotFoundError, match=r"1 of 13 .* .*checkpoint_12\.pth"):
+        zip_submission(written, path, count=13)
+    with pytest.raises(ValueError, match=r"checkpoint_11\.pth is not one of the 11"):
+        zip_submission(written, path, count=11)
+    damaged = written / "unlearned_checkpoint_7.pth"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"checkpoint_7\.pth is damaged"):
+        zip_submission(written, path, count=12)
+    assert not path.exists()
+
+
+def test_a_zip_that_cannot_be_finished_leaves_the_old_one(written, tmp_path, monkeypatch):
+    path, write = tmp_path / "submission.zip", zipfile.ZipFile.write
+    path.write_bytes(b"old")
+
+    def until_full(archive, file, name):
+        if name.endswith("_5.pth"):
+            raise OSError(28, "No space left on device")
+        write(archive, file, name)
+
+    monkeypatch.setattr(zipfile.ZipFile, "write", until_full)
+    with pytest.raises(OSError, match=r"submission\.zip could not be written \(No space left"):
+        zip_submission(written, path, count=12)
+    assert path.read_bytes() == b"old"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoints", "submission.zip"]

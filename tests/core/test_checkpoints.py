@@ -1,0 +1,105 @@
+"""core.checkpoints: whole, of one configuration, and never code."""
+
+import io
+import os
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from unlearning.core.checkpoints import load_checkpoint, save_checkpoint
+
+
+def network(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 40), nn.BatchNorm1d(40), nn.Linear(40, 2))
+
+
+def same(model, other):
+    pairs = zip(model.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_checkpoint_keeps_configuration_seconds_and_weights(tmp_path):
+    path, trained = tmp_path / "network.pt", network(0)
+    trained(torch.rand(8, 3))  # the statistics of BatchNorm move
+    configuration = {"lr": 0.1, "layers": (1, 2), "nothing": None}
+    save_checkpoint(path, trained, configuration, seconds=12.5)
+    model = network(1)
+    assert load_checkpoint(path, model, configuration) == 12.5
+    assert same(model, trained)
+    assert not model.training
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"lr": 0.1, "seed": 3}, "was trained with seed=0, not 3: delete it"),
+        ({"lr": 0.1}, "seed=0, not None"),
+        ({"lr": 0.1, "seed": 0, "epochs": 1}, "epochs=None, not 1"),
+    ],
+)
+def test_another_configuration_is_refused_and_leaves_the_network_alone(tmp_path, wanted, words):
+    save_checkpoint(tmp_path / "network.pt", network(0), {"lr": 0.1, "seed": 0})
+    model = network(1)
+    with pytest.raises(ValueError, match=words):
+        load_checkpoint(tmp_path / "network.pt", model, wanted)
+    assert same(model, network(1))
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(tmp_path / "no.pt", model, {})
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def saved(content):
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+GARBAGE = {
+    "half a checkpoint": lambda good, path: good[: len(good) // 2],
+    "pickle": lambda good, path: pickle.dumps(Malicious(path)),
+    "pickle within": lambda good, path: saved(
+        {"configuration": "{}", "seconds": 0.0, "state": Malicious(path)}
+    ),
+    "tensor alone": lambda good, path: saved(torch.zeros(3)),
+    "text": lambda good, path: b"<html>not found</html>",
+    "nothing": lambda good, path: b"",
+}
+
+
+@pytest.mark.parametrize("spoil", GARBAGE.values(), ids=GARBAGE.keys())
+def test_file_that_is_not_a_checkpoint_is_refused_and_its_code_never_runs(tmp_path, spoil):
+    path = tmp_path / "network.pt"
+    save_checkpoint(path, network(0), {})
+    path.write_bytes(spoil(path.read_bytes(), tmp_path / "owned"))
+    with pytest.raises(ValueError, match=r"cannot be read as a checkpoint .*: delete it"):
+        load_checkpoint(path, network(1), {})
+    assert not (tmp_path / "owned").exists()
+    pickle.loads(GARBAGE["pickle"](b"", tmp_path / "owned"))  # unpickled, it would run
+    assert (tmp_path / "owned").exists()
+
+
+def test_full_disk_is_one_clear_sentence_and_keeps_the_old_checkpoint(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "network.pt"
+    save_checkpoint(path, network(0), {"seed": 0})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"network\.pt could not be written \("):
+            save_checkpoint(path, network(1), {"seed": 0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    model = network(2)
+    load_checkpoint(path, model, {"seed": 0})
+    assert same(model, network(0))
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,83 @@
+"""Membership attacks: a guess where there is nothing to see, and their literal definitions."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.svm import SVC
+
+from unlearning.metrics import confidence_attack, membership_attack
+
+
+def test_membership_attack_has_its_known_values():
+    generator = np.random.default_rng(0)
+    guess = membership_attack(*generator.exponential(size=(2, 1000)))
+    assert guess == pytest.approx(0.5, abs=0.05)
+    forget, test = generator.uniform(0, 1, 300), generator.uniform(4, 5, 200)
+    assert membership_attack(forget, torch.from_numpy(test)) == 1
+    assert membership_attack(test, forget) == 1  # either side may be the larger one
+    half = np.repeat([0.0, 10.0], 100)  # half as a member's loss, half as that of unseen images
+    assert membership_attack(half, np.full(200, 10.0)) == pytest.approx(0.75, abs=0.04)
+
+
+@pytest.mark.parametrize("sizes", [(60, 60), (40, 90), (90, 40)])
+def test_membership_attack_is_its_literal_definition(sizes):
+    generator = np.random.default_rng(1)
+    forget, test = generator.exponential(1, sizes[0]), generator.exponential(2, sizes[1])
+    draw = np.random.default_rng(7)
+    drawn = [draw.choice(losses, min(sizes), replace=False) for losses in (forget, test)]
+    x = np.concatenate([drawn[1], drawn[0]]).reshape(-1, 1)
+    y = np.array([0] * min(sizes) + [1] * min(sizes))
+    scores = []
+    for fitted, held_out in StratifiedShuffleSplit(n_splits=10, random_state=7).split(x, y):
+        attacker = LogisticRegression().fit(x[fitted], y[fitted])
+        scores.append(np.mean(attacker.predict(x[held_out]) == y[held_out]))
+    assert len(scores) == 10 and len(held_out) == round(0.2 * min(sizes))
+    before = str(np.random.get_state())  # noqa: NPY002
+    assert membership_attack(forget, test, seed=7) == pytest.approx(np.mean(scores))
+    assert str(np.random.get_state()) == before  # noqa: NPY002
+
+
+def test_confidence_attack_calls_non_members_what_looks_like_test_images():
+    retain, test = np.full(50, 0.99), np.full(50, 0.2)
+    assert confidence_attack(retain, test, np.full(8, 0.2)) == 1
+    assert confidence_attack(retain, test, np.full(8, 0.99)) == 0
+    quarter = np.array([0.2, 0.99, 0.99, 0.99])
+    assert confidence_attack(*(torch.from_numpy(x) for x in (retain, test, quarter))) == 0.25
+    generator = np.random.default_rng(0)  # unbalanced, it would call everything a member
+    retain, test, forget = (generator.uniform(size=count) for count in (5000, 50, 400))
+    assert 0.2 < confidence_attack(retain, test, forget) < 0.8
+
+
+@pytest.mark.parametrize("sizes", [(200, 50), (50, 200), (80, 80)])
+def test_confidence_attack_is_its_literal_definition(sizes):
+    generator = np.random.default_rng(0)
+    retain, test = generator.beta(4, 1, sizes[0]), generator.beta(2, 2, sizes[1])
+    forget, count = generator.beta(3, 2, 70), min(sizes)
+    draw = np.random.default_rng(3)
+    members = draw.choice(retain, count, replace=False)
+    others = test if sizes[1] == count else draw.choice(test, count, replace=False)
+    attacker = SVC(C=3, gamma="auto", kernel="rbf")
+    attacker.fit(np.concatenate([members, others])[:, None], np.array([1] * count + [0] * count))
+    wanted = np.mean(attacker.predict(forget[:, None]) == 0)
+    assert 0 < wanted < 1
+    assert confidence_attack(retain, test, forget, seed=3) == pytest.approx(wanted)
+
+
+ONES = np.ones(50)
+
+
+@pytest.mark.parametrize(
+    "attack, sides, sentence",
+    [
+        (membership_attack, (ONES[:9], ONES), r"at least 10, not \(9,\)"),
+        (membership_attack, (ONES, np.ones((20, 2))), r"not \(20, 2\)"),
+        (membership_attack, (ONES, ONES + np.inf), "NaN or infinite"),
+        (confidence_attack, (ONES, ONES, ONES[:0]), "at least 1"),
+        (confidence_attack, (ONES, ONES, ONES * np.nan), "NaN or infinite"),
+    ],
+)
+def test_attacks_refuse_bad_arrays(attack, sides, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        attack(*sides)

@@ -1,0 +1,276 @@
+"""An experiment: rows are keyed and replaced, made once, kept, compared with retraining."""
+
+import subprocess
+import sys
+import time
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import unlearning.experiment
+from unlearning import Diverged, load_or_train, measure, prepare
+from unlearning.core.loop import minimise
+from unlearning.core.losses import classification_loss
+from unlearning.experiment import AGAIN
+from unlearning.methods import fine_tune, impair_repair, negative_gradient_plus
+from unlearning.splitting import forget_classes
+
+TRAINING = {"model": "mlp", "epochs": 2, "lr": 0.1, "batch_size": 16}
+
+
+def setting_of(tiny, folder, **options):
+    given = {"scenarios": ["class 2", "random 20"], "seeds": [0, 1], **TRAINING, **options}
+    return prepare((tiny, tiny), folder=folder, **given)
+
+
+@pytest.fixture
+def setting(tiny, tmp_path):
+    return setting_of(tiny, tmp_path)
+
+
+def row_of(setting, name, scenario="class 2", seed=0):
+    return setting.rows[name, scenario, seed]
+
+
+def test_prepare_makes_the_original_the_yardstick_and_the_noise_floor(setting, tiny, tmp_path):
+    assert {name for name, _, _ in setting.rows} == {"original", "retrained again", "retrained"}
+    split = forget_classes(tiny, 2)
+    for name, images, seed in [
+        ("original", tiny, 1),
+        ("retrained", split.retain, 1),
+        ("retrained again", split.retain, 1 + AGAIN),
+    ]:
+        network, seconds = load_or_train(images, seed=seed, folder=tmp_path, **TRAINING)
+        row = row_of(setting, name, seed=1)
+        expected = measure(network, split, tiny).numbers
+        assert {key: row[key] for key in expected} == pytest.approx(expected)
+        assert row["seconds"] == seconds
+        assert row["device"] and row["torch"] in torch.__version__
+    assert row_of(setting, "retrained")["average_gap"] == 0
+    assert row_of(setting, "retrained again")["js_to_retrained"] > 0
+
+
+def test_a_method_starts_from_the_original_and_is_compared_with_the_retrained(setting, tiny):
+    setting.run("NegGrad+", negative_gradient_plus, lr=0.05, alpha={"class": 0.9, "random": 0.8})
+    for scenario, alpha in [("class 2", 0.9), ("random 20", 0.8)]:
+        split = setting.split(scenario, 1)
+        retain, forget = (part.batches(16, shuffle=True, seed=1) for part in split)
+        by_hand = negative_gradient_plus(
+            setting.original(1), retain, forget, lr=0.05, alpha=alpha, seed=1
+        )
+        goal = measure(setting.retrained(scenario, 1), split, tiny)
+        expected = measure(by_hand, split, tiny).compare_to(goal)
+        row = row_of(setting, "NegGrad+", scenario, 1)
+        assert {key: row[key] for key in expected} == pytest.approx(expected)
+
+
+def test_running_again_replaces_the_rows_and_nothing_else(setting):
+    setting.run("fine-tuning", fine_tune, lr=0.01)
+    setting.run("UNSIR", impair_repair)
+    before = dict(setting.rows)
+    setting.run("fine-tuning", fine_tune, lr=0.5)
+    assert list(setting.rows) == list(before)
+    assert {key[0] for key in before if setting.rows[key] != before[key]} == {"fine-tuning"}
+    setting.run("fine-tuning", fine_tune, scenarios="class 2", lr=0.01)
+    assert row_of(setting, "fine-tuning") == before["fine-tuning", "class 2", 0]
+    assert row_of(setting, "fine-tuning", "random 20") != before["fine-tuning", "random 20", 0]
+    assert setting.table().index.is_unique
+
+
+def test_a_method_that_needs_classes_is_left_out_for_single_images(setting):
+    setting.run("UNSIR", impair_repair)
+    assert {scenario for name, scenario, _ in setting.rows if name == "UNSIR"} == {"class 2"}
+
+
+def test_what_was_measured_is_not_measured_again(setting, tiny, tmp_path, monkeypatch):
+    setting.run("fine-tuning", fine_tune, lr=0.3)
+    swept = setting.sweep(fine_tune, lr=[0.1, 0.3])
+
+    def never(*arguments, **options):
+        raise AssertionError("made or measured again")
+
+    monkeypatch.setattr(unlearning.experiment.Experiment, "unlearn", never)
+    monkeypatch.setattr("unlearning.measurement.measure", never)
+    again = setting_of(tiny, tmp_path)
+    again.run("the same under another name", fine_tune, lr=0.3)
+    pd.testing.assert_frame_equal(again.sweep(fine_tune, lr=[0.1, 0.3]), swept)
+    for (name, *rest), row in setting.rows.items():
+        own = "the same under another name" if name == "fine-tuning" else name
+        assert again.rows[(own, *rest)] == {**row, "method": own}
+    with pytest.raises(AssertionError, match="again"):
+        again.run("fine-tuning", fine_tune, lr=0.3, epochs=1)
+
+
+class Calls(list):
+    """Counts calls, and looks the same to an experiment however many there were."""
+
+    about = "calls"
+
+
+def test_an_edited_method_is_measured_again(setting):
+    calls = Calls()
+
+    def method_with(lr):
+        def method(model, retain, *, seed):
+            calls.append(lr)
+            return fine_tune(model, retain, lr=lr, epochs=1, seed=seed)
+
+        return method
+
+    for lr in (0.1, 0.1, 0.2):
+        setting.run("mine", method_with(lr), scenarios="class 2")
+    assert calls == [0.1, 0.1, 0.2, 0.2]  # two seeds, and the same method once
+
+
+def test_sweep_varies_one_hyperparameter_and_leaves_the_table_alone(setting):
+    before = dict(setting.rows)
+    found = setting.sweep(fine_tune, scenarios=["class 2"], seeds=[1], lr=[0.01, 0.5], epochs=1)
+    assert setting.rows == before
+    assert found["scenario"].unique().tolist() == ["class 2"]
+    assert found[["seed", "lr"]].to_numpy().tolist() == [[1, 0.01], [1, 0.5]]
+    setting.run("fine-tuning", fine_tune, lr=0.5, epochs=1)
+    expected = row_of(setting, "fine-tuning", seed=1)
+    assert found.iloc[1]["average_gap"] == expected["average_gap"]
+
+
+def test_more_numbers_are_measured_for_every_row(tiny, tmp_path):
+    def more(model, split, test):
+        return {"weights_in_first_layer": float(model[1].weight.numel())}
+
+    setting = setting_of(tiny, tmp_path, more=more)
+    setting.run("fine-tuning", fine_tune)
+    assert {row["weights_in_first_layer"] for row in setting.rows.values()} == {64.0 * 128}
+
+
+def test_two_processes_give_the_same_rows_as_this_one(setting, tiny, tmp_path):
+    setting.run("fine-tuning", fine_tune)
+    apart = setting_of(tiny, tmp_path / "apart", n_jobs=2)
+    apart.run("fine-tuning", fine_tune)
+    for key, row in setting.rows.items():
+        other = apart.rows[key]
+        assert {**row, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_tables_and_files(setting, tmp_path):
+    setting.run("fine-tuning", fine_tune)
+    assert list(setting.table().loc["class 2"].index) == [
+        "original",
+        "fine-tuning",
+        "retrained again",
+        "retrained",
+    ]
+    assert list(setting.tables) == ["class 2", "random 20"]
+    setting.save(tmp_path / "out")
+    found = {path.name for path in (tmp_path / "out").iterdir()}
+    scenarios, kinds = ("class-2", "random-20"), ("runs", "table")
+    assert found == {f"{name}_{kind}.csv" for name in scenarios for kind in kinds}
+    runs = pd.read_csv(tmp_path / "out" / "class-2_runs.csv")
+    assert len(runs) == 8 and {"scenario", "device", "torch"} <= set(runs.columns)
+    sizes = setting.sizes()
+    assert sizes.loc["class 2"].tolist() == [72, 24, 96]
+
+
+def test_outputs_for_histograms_are_kept(setting):
+    setting.run("fine-tuning", fine_tune)
+    measured = setting.measurements["fine-tuning", "class 2", 0]
+    known = np.mean(measured.forget_logits.argmax(1) == measured.forget_labels)
+    assert known == row_of(setting, "fine-tuning")["forget_accuracy"]
+    assert len(measured.test_losses) == 72 and len(measured.forget_losses) == 24
+
+
+def test_a_loss_that_diverges_is_said_and_what_was_there_stays(setting):
+    setting.run("fine-tuning", fine_tune, lr=0.1)
+    before = dict(setting.rows)
+    with pytest.raises(Diverged, match="lower lr"):
+        setting.run("fine-tuning", fine_tune, lr=1e30)
+    assert setting.rows == before
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        ({"seeds": 3}, "seeds must be whole numbers"),
+        ({"seeds": []}, "no seeds"),
+        ({"seeds": [0, 0]}, "seed 0 is named twice"),
+        ({"seeds": [0.5]}, "seeds must be whole numbers"),
+        ({"scenarios": []}, "nothing to forget"),
+        ({"scenarios": 100}, "a scenario reads"),
+        ({"scenarios": ["class 2", "class 2"]}, "'class 2' is named twice"),
+        ({"scenarios": ["class 4"]}, "class 4 does not exist"),
+        ({"model": "nope"}, "there is no network 'nope'"),
+        ({"train_size": 10_000}, "train_size must be between"),
+    ],
+)
+def test_bad_parameters_are_refused_before_anything_is_trained(tiny, tmp_path, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        setting_of(tiny, tmp_path, **options)
+    assert not list(tmp_path.glob("*.pt"))
+
+
+def test_bad_calls_are_refused(setting):
+    with pytest.raises(ValueError, match="'retrained' is a row that prepare makes"):
+        setting.run("retrained", fine_tune)
+    with pytest.raises(ValueError, match="no scenario 'class 3' here"):
+        setting.run("fine-tuning", fine_tune, scenarios="class 3")
+    with pytest.raises(TypeError, match="learning_rate"):
+        setting.run("fine-tuning", fine_tune, learning_rate=0.1)
+    for knobs in ({}, {"lr": [0.1], "epochs": [1]}):
+        with pytest.raises(ValueError, match="exactly one hyperparameter as a list"):
+            setting.sweep(fine_tune, **knobs)
+
+
+SCRIPT = """
+import sys, time
+from unlearning import prepare
+from unlearning.methods import fine_tune
+
+def slow(model, retain, *, seed):
+    time.sleep(0.4)
+    return fine_tune(model, retain, epochs=1, seed=seed)
+
+setting = prepare("mnist", scenarios="class 5", seeds=range(4), train_size=100, model="mlp",
+                  epochs=1, lr=0.1, folder=sys.argv[1])
+print("prepared", flush=True)
+setting.run("slow", slow)
+print(setting.records("class 5")[-1]["retain_accuracy"])
+"""
+
+
+def test_a_run_killed_in_the_middle_goes_on_where_it_was(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(tmp_path / "kept")]
+    options = {"stdout": subprocess.PIPE, "text": True, "cwd": unlearning.core.files.ROOT}
+    options["env"] = {"PYTHONPATH": str(unlearning.core.files.ROOT), "PATH": ""}
+    done = partial(_files, tmp_path / "kept" / "measured" / "class-5" / "slow")
+    with subprocess.Popen(command, **options) as process:
+        assert process.stdout.readline() == "prepared\n"
+        while len(done()) < 2:
+            time.sleep(0.02)
+        process.kill()
+    first = {path: path.stat().st_mtime_ns for path in done()}
+    assert 2 <= len(first) < 4
+    subprocess.run(command, check=True, **options)
+    after = {path: path.stat().st_mtime_ns for path in done()}
+    assert len(after) == 4 and first.items() <= after.items()
+
+
+def _files(folder):
+    return sorted(folder.glob("*/*.npz"))
+
+
+def test_a_method_of_ones_own_needs_no_registration(setting):
+    def ascent(model, forget, *, lr=0.01, seed=0):
+        import copy
+
+        def loss(model, images, labels):
+            return -classification_loss(model, images, labels)
+
+        return minimise(copy.deepcopy(model), forget, loss, epochs=1, lr=lr, seed=seed)
+
+    setting.run("ascent", ascent, lr=0.05)
+    found = setting.numbers("class 2")["forget_accuracy", "mean"]
+    assert found["ascent"] < found["original"]

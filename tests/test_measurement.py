@@ -1,0 +1,170 @@
+"""One way from a network to numbers: each number is the metric's own."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from unlearning import build, predict, train
+from unlearning.core.layers import reinitialise
+from unlearning.core.loop import Timed
+from unlearning.measurement import Measurement, measure, measure_seeds
+from unlearning.metrics import (
+    accuracy,
+    activation_distance,
+    average_gap,
+    confidence_attack,
+    cross_entropies,
+    js_divergence,
+    membership_attack,
+    tug_of_war,
+    zero_retrain_forgetting,
+)
+from unlearning.splitting import forget_classes, forget_random
+
+
+@pytest.fixture(scope="module")
+def test(tiny):
+    """Other images of the same kind: each is the mean of two training images of its class."""
+    mixed = (tiny.images.int() + tiny.images.roll(4, 0).int()) // 2
+    return replace(tiny, images=mixed.to(torch.uint8))
+
+
+def network(images, seed):
+    torch.manual_seed(seed)
+    batches = images.batches(16, shuffle=True, seed=seed)
+    return train(build("cnn", 4, 1, 8), batches, epochs=3, lr=0.02)
+
+
+@pytest.fixture(scope="module", params=["single images", "class 2"])
+def case(request, tiny):
+    """(split, original, retrained)"""
+    if request.param == "class 2":
+        split = forget_classes(tiny, 2)
+    else:
+        split = forget_random(tiny, count=20, seed=0)
+    return split, network(tiny, 0), network(split.retain, 1)
+
+
+def by_hand(model, split, test):
+    """The same numbers, each by a call of its metric."""
+    of_class = bool(split.forget_classes)
+    sets = {"retain": split.retain, "forget": split.forget}
+    sets["test"] = test.without_classes([2]) if of_class else test
+    sets |= {"test_forget": test.of_classes([2])} if of_class else {}
+    read = {name: predict(model, images.batches(32)) for name, images in sets.items()}
+    losses = {name: cross_entropies(*pair) for name, pair in read.items()}
+    generator = np.random.default_rng(0)
+    sides = [generator.permutation(np.exp(-losses[name])) for name in ("retain", "test")]
+    unseen = losses["test_forget" if of_class else "test"]
+    untrained = predict(reinitialise(copy.deepcopy(model), seed=0), split.forget.batches(32))
+    return {
+        **{f"{name}_accuracy": accuracy(*pair) for name, pair in read.items()},
+        "membership_attack": membership_attack(losses["forget"], unseen),
+        "confidence_attack": confidence_attack(*sides, np.exp(-losses["forget"])),
+        "zrf": zero_retrain_forgetting(read["forget"][0], untrained[0]),
+    }
+
+
+def test_numbers_are_those_of_the_metrics(case, test):
+    split, original, _ = case
+    found = measure(original, split, test)
+    assert found.numbers == pytest.approx(by_hand(original, split, test))
+    assert all(type(value) is float for value in found.numbers.values())
+    logits, labels = predict(original, split.forget.batches(32))
+    np.testing.assert_allclose(found.forget_logits, logits, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.forget_losses, cross_entropies(logits, labels), atol=1e-5)
+
+
+def test_distances_to_the_retrained_network_are_taken_on_the_forget_set(case, test):
+    split, original, retrained = case
+    ours, theirs = measure(original, split, test), measure(retrained, split, test)
+    found = ours.compare_to(theirs)
+    logits = ours.forget_logits, theirs.forget_logits
+    assert found["js_to_retrained"] == js_divergence(*logits) > 0
+    assert found["activation_distance"] == activation_distance(*logits)
+    assert found["tug_of_war"] == tug_of_war(ours.numbers, theirs.numbers)
+    assert found["average_gap"] == average_gap(ours.numbers, theirs.numbers)
+    assert ours.numbers.items() <= found.items()
+
+
+def test_the_retrained_network_is_at_no_distance_from_itself(case, test):
+    split, _, retrained = case
+    measured = measure(retrained, split, test)
+    found = measured.compare_to(measured)
+    assert found["js_to_retrained"] == found["activation_distance"] == found["average_gap"] == 0
+    assert found["tug_of_war"] == 1
+
+
+def test_measuring_changes_neither_the_network_nor_the_global_generators(case, test):
+    split, original, _ = case
+    model = copy.deepcopy(original).train()
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    first = measure(model, split, test).numbers
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+    assert all(module.training for module in model.modules())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert measure(model, split, test).numbers == first
+
+
+def test_without_attacks_there_are_accuracies_and_distances_alone(case, test):
+    split, original, retrained = case
+    full = measure(original, split, test)
+    found = measure(original, split, test, attacks=False)
+    left_out = {"membership_attack", "confidence_attack", "zrf"}
+    assert found.numbers == {k: v for k, v in full.numbers.items() if k not in left_out}
+    compared = found.compare_to(measure(retrained, split, test, attacks=False))
+    assert "average_gap" not in compared and compared["js_to_retrained"] > 0
+
+
+def test_a_test_set_without_the_forgotten_class_is_measured_all_the_same(tiny, test):
+    split = forget_classes(tiny, 2)
+    found = measure(network(tiny, 0), split, test.without_classes([2])).numbers
+    assert "test_forget_accuracy" not in found and found["test_accuracy"] > 0.5
+
+
+def test_the_svm_is_fitted_to_at_most_so_many_examples(case, test, monkeypatch):
+    sizes = []
+
+    def spy(retain, test, forget, *, seed):
+        sizes.append((len(retain), len(test), len(forget)))
+        return 0.0
+
+    monkeypatch.setattr("unlearning.measurement.confidence_attack", spy)
+    split, original, _ = case
+    measure(original, split, test, attacked=30)
+    assert sizes == [(30, 30, len(split.forget))]
+
+
+def test_arrays_hold_all_that_a_comparison_needs(case, test):
+    split, original, retrained = case
+    pair = [measure(model, split, test) for model in (original, retrained)]
+    back = [Measurement.from_arrays(measured.arrays()) for measured in pair]
+    assert back[0].compare_to(back[1]) == pair[0].compare_to(pair[1])
+    np.testing.assert_allclose(back[0].test_losses, pair[0].test_losses, rtol=1e-6)
+
+
+def test_every_seed_is_made_once_and_measured_with_its_own_split(tiny, test):
+    made, model = [], network(tiny, 0)
+
+    def make(seed):
+        made.append(seed)
+        return Timed(model, seed + 0.5)
+
+    def split(seed):
+        return forget_random(tiny, count=20, seed=seed)
+
+    def more(network, split, test):
+        return {"forgotten": float(len(split.forget)), "share": len(split.forget) / len(test)}
+
+    arrays = measure_seeds(make, split, test, more=more)([3, 7])
+    assert made == [3, 7]
+    assert arrays["seconds"].tolist() == [3.5, 7.5]
+    assert arrays["forgotten"].tolist() == [20, 20]
+    assert set(arrays["torch"]) <= {torch.__version__.partition("+")[0]} and all(arrays["device"])
+    for place, seed in enumerate((3, 7)):
+        own = Measurement.from_arrays({name: array[place] for name, array in arrays.items()})
+        expected = measure(model, split(seed), test).numbers
+        assert {name: own.numbers[name] for name in expected} == pytest.approx(expected)

@@ -1,0 +1,287 @@
+"""The score of a submission, and tables that compare hundreds of networks with retrained ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import expit
+from torch import nn
+from tqdm import tqdm
+
+from ..core.devices import pick_device
+from ..core.images import Images
+from ..core.workers import imap_unordered
+from ..measurement import Measurement, measure
+from ..metrics.forgetting_quality import (
+    ForgettingQuality,
+    challenge_score,
+    forgetting_quality,
+    logit_scaled_confidence,
+)
+from ..metrics.per_example import klom, rmia, roc, u_lira
+from ..splitting import Split
+from .submission import checkpoint_names, load_weights
+
+OFFLINE_A = 0.3  # RMIA's default in its authors' code, for want of a network to choose it on
+READ_TOGETHER = 16  # checkpoints that one process measures at a time
+UNSEEN = 200  # test images whose confidences are kept
+ACCURACIES = ("retain_accuracy", "forget_accuracy", "test_accuracy")
+
+Arrays = Mapping[str, np.ndarray]
+"""What ``score_arrays`` keeps of N networks, stacked: confidences (N, S), accuracies (N,)."""
+
+
+class Score(NamedTuple):
+    """A submission's score and what it consists of.
+
+    ``score`` is ``quality`` (F) x ``retain_ratio`` x ``test_ratio``, or 0 if too slow. ``ceiling``
+    is F of a second set of retrained networks, ``floor`` F of the original.
+    """
+
+    score: float
+    quality: float
+    retain_ratio: float
+    test_ratio: float
+    ceiling: float | None
+    floor: float | None
+    retain_accuracy: float
+    test_accuracy: float
+    retrained_retain_accuracy: float
+    retrained_test_accuracy: float
+    details: ForgettingQuality
+
+
+def score_arrays(measured: Measurement) -> dict[str, np.ndarray]:
+    """What the score needs of one network's measurement, for ``measure_seeds(keep=score_arrays)``.
+
+    Returns:
+        ``confidences`` (S,) on the forget set; ``retain_accuracy``, ``forget_accuracy`` and
+        ``test_accuracy``; ``unseen_confidences`` (200,), float16, on the first test images.
+    """
+    losses = np.maximum(measured.test_losses[:UNSEEN], np.finfo(np.float64).tiny)
+    unseen = -losses - np.log(-np.expm1(-losses))  # the logit of p_y = exp(-loss)
+    numbers = {name: np.float64(measured.numbers[name]) for name in ACCURACIES}
+    confidences = logit_scaled_confidence(measured.forget_logits, measured.forget_labels)
+    largest = np.finfo(np.float16).max
+    unseen = np.clip(unseen, -largest, largest).astype(np.float16)
+    return {"confidences": confidences, **numbers, "unseen_confidences": unseen}
+
+
+def score_submission(
+    submission: Path | str | Arrays,
+    retrained: Path | str | Arrays,
+    build: Callable[[], nn.Module],
+    *,
+    retain: Images,
+    forget: Images,
+    test: Images,
+    second_retrained: Path | str | Arrays | None = None,
+    original: nn.Module | None = None,
+    seconds: float | None = None,
+    retraining_seconds: float | None = None,
+    delta: float = 1e-5,
+    bins: int = 13,
+    resamples: int = 0,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    n_jobs: int | None = None,
+) -> Score:
+    """Score a submission as the challenge does: F x RA_u / RA_r x TA_u / TA_r.
+
+    F is ``forgetting_quality`` of unlearned against retrained networks on the forget set; RA and TA
+    are the accuracies on the retain and the test set, means over the networks. Retraining itself
+    does not reach 1: print F next to the ceiling and the floor.
+
+    Args:
+        submission: a folder or zip of checkpoints, or what ``measure_checkpoints`` returned for it.
+        retrained: the same for networks trained from scratch without the forget set.
+        build: ``build() -> network`` that the checkpoints fit.
+        retain, forget, test: the sets, in the normalisation that the networks were trained with.
+        second_retrained: other networks trained from scratch, for the ceiling.
+        original: the network before unlearning, for the floor: N copies of it.
+        seconds, retraining_seconds: for one network; above 20 % of retraining's, the score is 0.
+        delta, bins, resamples, seed: as ``forgetting_quality``.
+        device, n_jobs: as ``measure_checkpoints``.
+
+    Raises:
+        ValueError, FileNotFoundError: as ``measure_checkpoints`` and ``forgetting_quality``.
+    """
+    sets = {"retain": retain, "forget": forget, "test": test}
+
+    def read(networks: Path | str | Arrays) -> Arrays:
+        if isinstance(networks, Mapping):
+            return networks
+        return measure_checkpoints(networks, build, **sets, device=device, n_jobs=n_jobs)
+
+    def quality(confidences: np.ndarray, resamples: int = 0) -> ForgettingQuality:
+        options = {"delta": delta, "bins": bins, "seed": seed, "resamples": resamples}
+        return forgetting_quality(confidences, theirs["confidences"], **options)
+
+    ours, theirs = read(submission), read(retrained)
+    details, ceiling, floor = quality(ours["confidences"], resamples), None, None
+    if second_retrained is not None:
+        ceiling = quality(read(second_retrained)["confidences"]).quality
+    if original is not None:
+        one = score_arrays(measure(original, Split(retain, forget), test, attacks=False))
+        copies = np.tile(one["confidences"], (len(ours["confidences"]), 1))
+        floor = quality(copies).quality
+    means = {name: float(values.mean()) for name, values in _utility(ours, theirs).items()}
+    times = {"seconds": seconds, "retraining_seconds": retraining_seconds}
+    return Score(
+        score=challenge_score(details.quality, **means, **times),
+        quality=details.quality,
+        retain_ratio=means["retain_accuracy"] / means["retrained_retain_accuracy"],
+        test_ratio=means["test_accuracy"] / means["retrained_test_accuracy"],
+        ceiling=ceiling,
+        floor=floor,
+        **means,
+        details=details,
+    )
+
+
+def _utility(ours: Arrays, theirs: Arrays) -> dict[str, np.ndarray]:
+    """The four accuracies that ``challenge_score`` takes, by the names of its arguments."""
+    names = ("retain_accuracy", "test_accuracy")
+    return {name: ours[name] for name in names} | {f"retrained_{n}": theirs[n] for n in names}
+
+
+def measure_checkpoints(
+    source: Path | str,
+    build: Callable[[], nn.Module],
+    *,
+    retain: Images,
+    forget: Images,
+    test: Images,
+    device: torch.device | str | None = None,
+    n_jobs: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Measure every checkpoint and keep ``score_arrays``, in the order of their numbers.
+
+    Keep the result for the retrained networks: they are the same for every submission. If whole
+    classes are forgotten, the test accuracy is that of the retained classes, as in ``measure``.
+
+    Args:
+        source: folder or zip whose ``.pth`` files are state dicts; a zip may hold them in folders.
+        build: ``build() -> network`` that they fit.
+        retain, forget, test: as ``score_submission``.
+        device: where to predict; by default the best there is.
+        n_jobs: as ``run_many``.
+
+    Raises:
+        FileNotFoundError: if the folder or zip does not exist.
+        ValueError: if it holds no checkpoints, or one cannot be read or does not fit; names it.
+    """
+    source = Path(source)
+    device = pick_device() if device is None else torch.device(device)
+    names = checkpoint_names(source)
+    starts = range(0, len(names), READ_TOGETHER)
+    groups = [tuple(names[start : start + READ_TOGETHER]) for start in starts]
+    split, test = Split(retain.to(device), forget.to(device)), test.to(device)
+
+    def measure_group(group: tuple[str, ...]) -> list[dict[str, np.ndarray]]:
+        network = build().to(device)
+        loaded = (load_weights(network, source, name) for name in group)
+        return [score_arrays(measure(own, split, test, attacks=False)) for own in loaded]
+
+    rows = {}
+    bar = tqdm(total=len(names), desc="reading networks", leave=False, disable=None)
+    with bar, closing(imap_unordered(measure_group, groups, n_jobs=n_jobs)) as finished:
+        for group, measured in finished:
+            rows.update(zip(group, measured, strict=True))
+            bar.update(len(group))
+    return {key: np.stack([rows[name][key] for name in names]) for key in rows[names[0]]}
+
+
+def quality_table(
+    measured: Mapping[str, Arrays],
+    *,
+    retrained: str = "retrained",
+    ceiling: str = "retrained again",
+    resamples: int = 0,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, dict[str, ForgettingQuality]]:
+    """F of every kind of network against the retrained ones, its part of the ceiling, and scores.
+
+    Args:
+        measured: name -> what ``score_arrays`` keeps of N networks, and "seconds" (N,).
+        retrained: name of the yardstick, which has no row.
+        ceiling: name of a second set of retrained networks.
+        resamples, seed: of the bootstrap over networks; 0 leaves its interval out.
+
+    Returns:
+        The table, one row per name: F, its half width (95 %, over networks), F / ceiling, the score
+        without and with the rule that rejects methods over 20 % of retraining's time, accuracies
+        and time in per cent; and name -> ``ForgettingQuality``.
+    """
+    theirs, rows, found = measured[retrained], {}, {}
+    for name, ours in measured.items():
+        if name == retrained:
+            continue
+        found[name] = forgetting_quality(
+            ours["confidences"], theirs["confidences"], resamples=resamples, seed=seed
+        )
+        quality, interval = found[name].quality, found[name].interval_networks
+        accuracies = _utility(ours, theirs)
+        times = {"seconds": ours["seconds"].mean(), "retraining_seconds": theirs["seconds"].mean()}
+        rows[name] = {
+            "F": quality,
+            "F, half width": np.ptp(interval) / 2 if interval else np.nan,
+            "score": challenge_score(quality, **accuracies),
+            "score, 20 % rule": challenge_score(quality, **accuracies, **times),
+            "retain accuracy (%)": 100 * ours["retain_accuracy"].mean(),
+            "test accuracy (%)": 100 * ours["test_accuracy"].mean(),
+            "time (% of retraining)": 100 * times["seconds"] / times["retraining_seconds"],
+        }
+    numbers = pd.DataFrame(rows).T
+    numbers.insert(2, "F / ceiling", numbers["F"] / numbers.loc[ceiling, "F"])
+    return numbers, found
+
+
+def attack_table(
+    measured: Mapping[str, Arrays], *, retrained: str = "retrained", references: int = 4
+) -> pd.DataFrame:
+    """Other measures of the same networks: U-LiRA, RMIA and KLOM, see ``metrics.per_example``.
+
+    RMIA is offline, with the first few retrained networks as references. The first half of the
+    unseen images is its population, the second half are the non-members.
+
+    Args:
+        measured: as ``quality_table``; "seconds" is not read.
+        retrained: name of the networks that never saw the forget set; they have no row.
+        references: number of networks that RMIA knows.
+    """
+    theirs, rows = measured[retrained], {}
+    *known_sides, known_population = (part[:references] for part in _rmia_parts(theirs))
+    for name, ours in measured.items():
+        if name == retrained:
+            continue
+        pair = ours["confidences"], theirs["confidences"]
+        lira, distances = u_lira(*pair), klom(*pair)
+        *sides, population = _rmia_parts(ours)
+        scores = [
+            rmia(side, known, population, known_population, offline_a=OFFLINE_A)
+            for side, known in zip(sides, known_sides, strict=True)
+        ]
+        rows[name] = {
+            "U-LiRA AUC": lira.auc,
+            "U-LiRA TPR at 1 % FPR": lira.tpr_at_1_percent_fpr,
+            "RMIA AUC": roc(*scores).auc,
+            "KLOM, mean": distances.mean(),
+            "KLOM, 95th percentile": np.percentile(distances, 95),
+        }
+    return pd.DataFrame(rows).T
+
+
+def _rmia_parts(of: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """p_y of forgotten images, of the second half of the unseen ones, and of the first half."""
+    forgotten, unseen = (
+        expit(of[part].astype(np.float64)) for part in ("confidences", "unseen_confidences")
+    )
+    half = unseen.shape[1] // 2
+    return forgotten, unseen[:, half:], unseen[:, :half]

@@ -1,0 +1,196 @@
+"""A submission: hundreds of checkpoints, written one by one, resumed when killed, and zipped."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import zipfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..core.configuration import as_json, check_or_write_config
+from ..core.files import atomic_write
+from ..core.workers import imap_unordered
+
+COUNT = 512  # checkpoints of a submission, exactly
+NAME = "unlearned_checkpoint"
+
+
+def write_checkpoints(
+    unlearn: Callable[[int], nn.Module],
+    original: nn.Module,
+    folder: Path | str,
+    *,
+    count: int = COUNT,
+    seed: int = 0,
+    half: bool = False,
+    configuration: dict | None = None,
+    name: str = NAME,
+    n_jobs: int | None = None,
+) -> list[Path]:
+    """Unlearn ``count`` times and write ``<name>_<i>.pth``, the weights of ``unlearn(seed + i)``.
+
+    A checkpoint is a state dict of tensors only, as the challenge's scorer loads it. It appears
+    whole or not at all, and one that exists is not made again: after a kill at any moment, the same
+    call continues. Networks are made on joblib's workers, see ``run_many``; on a GPU pass
+    ``n_jobs=1``. Retrained networks can be written the same way, with another name and folder.
+
+    Args:
+        unlearn: ``unlearn(seed) -> network``.
+        original: the network that is unlearned. A checkpoint must have the same weights by name and
+            shape.
+        folder: for the checkpoints, and a configuration.json that says how they were made.
+        count: number of checkpoints. A larger count continues where a smaller one ended.
+        seed: random seed of the first.
+        half: write float16, which halves the 23 GB of 512 ResNet-18. The organisers' notebook
+            writes float32.
+        configuration: what else the checkpoints depend on, in values that JSON has.
+        name: stem of the file names.
+        n_jobs: as ``run_many``.
+
+    Returns:
+        The files, in order.
+
+    Raises:
+        ValueError: if the folder holds other checkpoints, or a network's weights differ from the
+            original's in name or shape or are not finite.
+        RuntimeError, Exception: as ``run_many``.
+    """
+    folder = Path(folder)
+    about = {"original": _digest_of_weights(original), "seed": seed, "half": half}
+    check_or_write_config(folder, {**about, "configuration": as_json(configuration)})
+    files = {seed + number: folder / f"{name}_{number}.pth" for number in range(count)}
+    missing = [own for own, file in files.items() if not _is_complete(file)]
+    shapes = _shapes_of(original.state_dict())
+
+    def make(own: int) -> bytes:
+        return _as_checkpoint(unlearn(own).state_dict(), shapes, half=half)
+
+    done = count - len(missing)
+    bar = tqdm(total=count, initial=done, desc="checkpoints", leave=False, disable=None)
+    with bar, closing(imap_unordered(make, missing, n_jobs=n_jobs)) as finished:
+        for own, content in finished:
+            with atomic_write(files[own]) as tmp_path:
+                tmp_path.write_bytes(content)
+            bar.update()
+    return list(files.values())
+
+
+def zip_submission(
+    folder: Path | str, path: Path | str, *, count: int = COUNT, name: str = NAME
+) -> Path:
+    """Zip the checkpoints ``<name>_0.pth`` and so on, uncompressed: weights hardly shrink.
+
+    The zip appears whole or not at all.
+
+    Raises:
+        FileNotFoundError: if a checkpoint is missing; names it.
+        ValueError: if one is damaged, or the folder holds others.
+    """
+    folder, path = Path(folder), Path(path)
+    files = [folder / f"{name}_{number}.pth" for number in range(count)]
+    missing = [file for file in files if not file.exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {count} checkpoints are missing, the first is {missing[0]}: "
+            "call write_checkpoints again, which continues where it stopped"
+        )
+    damaged = [file for file in files if not _is_complete(file)]
+    if damaged:
+        raise ValueError(
+            f"{damaged[0]} is damaged: call write_checkpoints again, which replaces it"
+        )
+    others = sorted(set(folder.glob("*.pth")) - set(files))
+    if others:
+        raise ValueError(
+            f"{others[0]} is not one of the {count} checkpoints of this submission: "
+            "pass the right count, or move the file away"
+        )
+    with (
+        atomic_write(path) as tmp_path,
+        zipfile.ZipFile(tmp_path, "w", strict_timestamps=False) as archive,
+    ):
+        for file in tqdm(files, desc="zip", leave=False, disable=None):
+            archive.write(file, file.name)
+    return path
+
+
+def checkpoint_names(source: Path) -> list[str]:
+    """The checkpoints of a folder or a zip, ordered by the numbers in their names."""
+    if not source.exists():
+        raise FileNotFoundError(f"{source} does not exist: name a folder or a zip of checkpoints")
+    if source.is_dir():
+        names = [file.name for file in source.glob("*.pth")]
+    else:
+        try:
+            with zipfile.ZipFile(source) as archive:
+                names = archive.namelist()
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"{source} cannot be read as a zip ({error})") from error
+    names = [n for n in names if n.endswith(".pth") and not Path(n).name.startswith(".")]
+    if not names:
+        raise ValueError(f"{source} holds no checkpoints (.pth)")
+    return sorted(names, key=lambda n: ([int(d) for d in re.findall(r"\d+", Path(n).stem)], n))
+
+
+def load_weights(model: nn.Module, source: Path, name: str) -> nn.Module:
+    """Read one checkpoint of a folder or a zip into ``model``; tensors only, no pickled code."""
+    try:
+        if source.is_dir():
+            content = (source / name).read_bytes()
+        else:
+            with zipfile.ZipFile(source) as archive:
+                content = archive.read(name)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        model.load_state_dict(state)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise ValueError(
+            f"{name} of {source} cannot be read as weights of this network "
+            f"({type(error).__name__}: {reason})"
+        ) from error
+    return model
+
+
+def _is_complete(file: Path) -> bool:
+    """Whether a checkpoint was written to its end, where torch's format has its index."""
+    return file.is_file() and zipfile.is_zipfile(file)
+
+
+def _shapes_of(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def _as_checkpoint(state: dict[str, Tensor], shapes: dict[str, tuple], *, half: bool) -> bytes:
+    """The bytes of a checkpoint: tensors on the CPU, none of them a view of a larger one."""
+    found = _shapes_of(state)
+    if found != shapes:
+        name = next(k for k in found | shapes if found.get(k) != shapes.get(k))
+        raise ValueError(
+            f"an unlearned network must have the original's weights, but {name} has shape "
+            f"{found.get(name)} and the original's {shapes.get(name)}"
+        )
+    tensors = {}
+    for name, tensor in state.items():
+        dtype = torch.float16 if half and tensor.is_floating_point() else tensor.dtype
+        tensors[name] = tensor.detach().to("cpu", dtype, copy=True).contiguous()
+        if not tensors[name].isfinite().all():
+            where = " in half precision" if tensor.isfinite().all() else ""
+            raise ValueError(f"{name} of an unlearned network is not finite{where}")
+    content = io.BytesIO()
+    torch.save(tensors, content)
+    return content.getvalue()
+
+
+def _digest_of_weights(model: nn.Module) -> str:
+    total = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()
