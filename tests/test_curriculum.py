@@ -22,14 +22,11 @@ class Given(nn.Module):
         return self.logits[images[:, 0, 0, 0].mul(255).round().long()]
 
 
-def numbered(labels) -> Images:
-    """Images of three classes whose one pixel is their own place in the set."""
-    pixels = torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1)
-    return Images(pixels, torch.tensor(labels), classes=("a", "b", "c"))
-
-
 def order_of(labels, logits, order="easy_first"):
-    return curriculum(numbered(labels), Given(logits), order=order).indices.tolist()
+    """The order of images of three classes whose one pixel is their own place in the set."""
+    pixels = torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1)
+    images = Images(pixels, torch.tensor(labels), classes=("a", "b", "c"))
+    return curriculum(images, Given(logits), order=order).indices.tolist()
 
 
 @pytest.fixture(scope="module")
@@ -44,40 +41,21 @@ def test_easy_first_falls_and_hard_first_rises_in_the_confidence_in_the_label():
     logits = torch.randn(40, 3, generator=generator)
     p = logits.double().softmax(1)
     falling = sorted(range(40), key=lambda place: -p[place, labels[place]])
-    assert order_of(labels, logits) == order_of(labels, logits, "easy_first") == falling
+    assert order_of(labels, logits) == falling
     assert order_of(labels, logits, "hard_first") == falling[::-1]
 
 
-@pytest.mark.parametrize("order, sign", [("easy_first", -1), ("hard_first", 1)])
-def test_confidence_is_that_of_the_network_in_eval_mode_which_is_not_changed(
-    order, sign, tiny, trained
-):
-    model = copy.deepcopy(trained).train()
-    model[1].eval()
-    modes = [m.training for m in model.modules()]
-    found = curriculum(tiny, model, order=order)
-    assert [m.training for m in model.modules()] == modes
-    torch.testing.assert_close(model.state_dict(), trained.state_dict(), rtol=0, atol=0)
-    with torch.no_grad():
-        p = model.eval()(found.normalise(found.images)).softmax(1)
-    p = p.gather(1, found.labels[:, None]).flatten()
-    assert (p.diff() * sign >= -1e-6).all()
-    assert (p.diff() * sign > 1e-6).sum() > 80
-
-
-@pytest.mark.parametrize("order", ["easy_first", "hard_first"])
-def test_images_of_the_same_confidence_keep_their_order(order):
+def test_images_of_the_same_confidence_keep_their_order():
     strength = torch.tensor([1.0, 2.0])[torch.arange(60) // 3 % 2]
-    found = order_of([0] * 60, torch.tensor([1.0, 0.0, 0.0]) * strength[:, None], order)
+    logits = torch.tensor([1.0, 0.0, 0.0]) * strength[:, None]
     weak, strong = ((strength == s).nonzero().flatten().tolist() for s in (1, 2))
-    assert found == (strong + weak if order == "easy_first" else weak + strong)
+    assert order_of([0] * 60, logits) == strong + weak
+    assert order_of([0] * 60, logits, "hard_first") == weak + strong
 
 
-@pytest.mark.parametrize("gaps", [[18.0, 22.0, 20.0], [45.0, 70.0, 60.0], [300.0, 900.0, 500.0]])
-def test_confidences_that_round_to_one_or_zero_keep_their_order(gaps):
-    """Logits that far apart give p = 1 in float32, from 37 on in float64 too."""
-    logits = torch.tensor([[gap, 0.0, 0.0] for gap in gaps])
-    assert logits.softmax(1)[:, 0].tolist() == [1, 1, 1]
+def test_confidences_that_round_to_one_or_zero_keep_their_order():
+    logits = torch.tensor([[gap, 0.0, 0.0] for gap in (300.0, 900.0, 500.0)])
+    assert logits.double().softmax(1)[:, 0].tolist() == [1, 1, 1]
     assert order_of([0] * 3, logits) == order_of([1] * 3, logits, "hard_first") == [1, 2, 0]
 
 
@@ -89,16 +67,19 @@ def test_random_is_a_permutation_by_its_seed_and_reads_no_network(tiny):
     )
     assert torch.equal(torch.get_rng_state(), before)
     assert first == again != other
-    assert sorted(first) == sorted(other) == list(range(96))
-    assert sum(place != number for place, number in enumerate(first)) > 80
+    assert sorted(first) == sorted(other) == list(range(96)) != first
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_images_travel_with_labels_and_indices_into_the_batches_of_every_epoch(
-    order, tiny, trained
-):
+def test_the_network_is_read_in_eval_mode_and_the_order_reaches_every_epoch(order, tiny, trained):
+    model = copy.deepcopy(trained).train()
+    model[1].eval()
+    modes = [m.training for m in model.modules()]
     part = forget_classes(tiny, 2).retain  # whose indices are not their places
-    found = curriculum(part, trained, order=order)
+    found = curriculum(part, model, order=order)
+    assert [m.training for m in model.modules()] == modes
+    torch.testing.assert_close(model.state_dict(), trained.state_dict(), rtol=0, atol=0)
+    assert found.indices.tolist() == curriculum(part, trained, order=order).indices.tolist()
     assert sorted(found.indices.tolist()) == part.indices.tolist() != found.indices.tolist()
     assert (found.classes, found.mean, found.std) == (tiny.classes, tiny.mean, tiny.std)
     batches = found.batches(10)
@@ -109,7 +90,7 @@ def test_images_travel_with_labels_and_indices_into_the_batches_of_every_epoch(
 
 
 def test_an_unknown_order_or_too_few_outputs_are_refused(tiny, trained):
-    with pytest.raises(ValueError, match="one of easy_first, hard_first, random, not 'easy first'"):
+    with pytest.raises(ValueError, match="easy_first, hard_first, random, not 'easy first'"):
         curriculum(tiny, trained, order="easy first")
-    with pytest.raises(ValueError, match="labels go from 0 to 3, but the network has 2 outputs"):
+    with pytest.raises(ValueError, match="from 0 to 3, but the network has 2 outputs"):
         curriculum(tiny, build("mlp", 2, 1, 8))

@@ -72,15 +72,6 @@ class Net(nn.Module):
         return self.run(self, x.flatten(1))
 
 
-class InPlaceResidual(nn.Sequential):
-    def forward(self, x):
-        conv, norm, again, head = self
-        x = norm(conv(x))
-        y = again(F.relu(x, inplace=True))
-        y += x
-        return head(F.relu_(y).mean((2, 3)))
-
-
 def flat(*layers):
     return nn.Sequential(nn.Flatten(), *layers)
 
@@ -92,19 +83,9 @@ def conv(outputs, *layers, **options):
 
 
 def strided():
-    options = {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2)}
-    first = nn.Conv2d(1, 3, (3, 2), **options)
+    first = nn.Conv2d(1, 3, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2))
     middle = [nn.ReLU(inplace=True), nn.Conv2d(3, 5, 1), nn.Tanh(), nn.Flatten()]
     return nn.Sequential(first, *middle, nn.LazyLinear(4))
-
-
-def residual():
-    norm, again = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1)
-    return used(InPlaceResidual(nn.Conv2d(1, 4, 3), norm, again, nn.Linear(4, 4)))
-
-
-def on_sequences():
-    return nn.Sequential(nn.Flatten(1, 2), nn.Linear(8, 6), nn.Flatten(), nn.Linear(48, 4))
 
 
 def tied():
@@ -139,7 +120,6 @@ CLOSED = {
         nn.Sequential(nn.Flatten(1, 2), nn.BatchNorm1d(8), nn.Flatten(), nn.Linear(64, 4))
     ),
     "BatchNorm without weights": lambda: conv(144, nn.BatchNorm2d(4, affine=False)),
-    "in-place residual": residual,
     "an output that is thrown away": lambda: Net(lambda net, x: (net.a(x), net.out(x))[1]),
 }
 OPEN = {
@@ -151,7 +131,9 @@ OPEN = {
     "grouped convolution": lambda: conv(64, nn.Conv2d(4, 4, 3, groups=2)),
     "padding by name": lambda: conv(256, padding="same"),
     "circular padding": lambda: conv(256, padding=1, padding_mode="circular"),
-    "linear layer on sequences": on_sequences,
+    "linear layer on sequences": lambda: nn.Sequential(
+        nn.Flatten(1, 2), nn.Linear(8, 6), nn.Flatten(), nn.Linear(48, 4)
+    ),
     "layer called by keyword": lambda: Net(lambda net, x: net.out(input=net.a(x).tanh())),
     "pruned layer": pruned,
     "hook that changes an output": hooked,
@@ -171,9 +153,7 @@ def test_exact_fisher_is_the_double_loop_and_the_fast_way_is_taken_only_where_it
     assert fast == (name in CLOSED)
 
 
-@pytest.mark.parametrize(
-    "name, count", [("mlp", 7), ("cnn", 7), ("resnet20", 3), ("torchvision/resnet18", 1)]
-)
+@pytest.mark.parametrize("name, count", [("cnn", 7), ("resnet20", 3)])
 def test_our_networks_have_a_closed_form(name, count, images, monkeypatch):
     model = built(name).double()
     monkeypatch.setattr(curvature, "_add_by_func", None)  # would fail if it were called
@@ -182,9 +162,8 @@ def test_our_networks_have_a_closed_form(name, count, images, monkeypatch):
 
 
 @pytest.mark.parametrize("estimator", ["exact", "sampled"])
-@pytest.mark.parametrize("name", ["mlp", "cnn"])
-def test_neither_the_way_nor_the_batch_size_nor_chunks_matter(name, estimator, images, monkeypatch):
-    model, data = built(name).double(), images.double()
+def test_neither_the_way_nor_the_batch_size_nor_chunks_matter(estimator, images, monkeypatch):
+    model, data = built("cnn").double(), images.double()
     wanted = fisher_diagonal(model, batches(data, 7), estimator=estimator)
     for by_func in (False, True):
         if by_func:
@@ -203,25 +182,19 @@ def test_logistic_model_has_p_times_one_minus_p_times_x_squared(images):
     found = fisher_diagonal(model, batches(images.double()))
     torch.testing.assert_close(found["1.weight"], (p * (1 - p)).T @ x.square() / len(x))
     torch.testing.assert_close(found["1.bias"], (p * (1 - p)).mean(0))
+    model[1].weight.data *= 1e4  # saturated: almost no Fisher information, and no NaN
+    assert float(fisher_diagonal(model, batches(images.double()))["1.bias"].max()) < 1e-6
 
 
 def test_mean_of_sampled_estimates_is_the_exact_fisher(images):
     model, data = built("mlp").double(), batches(images.double(), 7)
     exact = fisher_diagonal(model, data)
     draws = [fisher_diagonal(model, data, estimator="sampled", seed=seed) for seed in range(200)]
-    again = fisher_diagonal(model, data, estimator="sampled", seed=199)
-    assert_same(again, draws[-1], rtol=0)
     for name in ("5.weight", "5.bias"):
         values = torch.stack([draw[name] for draw in draws])
         error = values.std(0) / len(draws) ** 0.5
         assert (error > 0).any()
         assert ((values.mean(0) - exact[name]).abs() <= 5 * error + 1e-12).all()
-
-
-def test_a_saturated_network_has_almost_no_fisher_and_no_nan(images):
-    model = flat(nn.Linear(64, 4))
-    model[1].weight.data *= 1e4
-    assert float(fisher_diagonal(model, batches(images))["1.bias"].max()) < 1e-6
 
 
 @pytest.mark.parametrize("estimator", ["exact", "sampled"])
@@ -230,50 +203,35 @@ def test_neither_mode_nor_labels_nor_frozen_weights_nor_one_reading_matter(estim
     model = built("cnn").train()
     model[1].eval()
     model[0].requires_grad_(False)
-    once = (batch for batch in [(images, torch.full((7,), -5))])
-    found = fisher_diagonal(model, once, estimator=estimator)
+    found = fisher_diagonal(model, iter([(images, torch.full((7,), -5))]), estimator=estimator)
     assert_same(found, wanted, rtol=0)
     assert not any(value.requires_grad for value in found.values())
     assert not any(module._forward_hooks for module in model.modules())
     assert (model.training, model[1].training) == (True, False)
 
 
-GRAPHS = weakref.WeakSet()
+def test_no_batch_leaves_its_graph_in_memory(images, monkeypatch):
+    recorders = weakref.WeakSet()
 
+    class Watched(curvature._Recorder):
+        def __init__(self, *arguments):
+            recorders.add(self)
+            super().__init__(*arguments)
 
-class Marked(torch.autograd.Function):
-    """The identity, which leaves an object in the graph that lives as long as the graph."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.marker = nn.Identity()
-        GRAPHS.add(ctx.marker)
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, g):
-        return g
-
-
-def test_no_batch_leaves_its_graph_in_memory(images):
-    model = Net(lambda net, x: net.out(Marked.apply(net.a(x))))
-    assert curvature._in_closed_form(model.requires_grad_(False), images[:1])
-    fisher_diagonal(model, batches(images, 1))
+    monkeypatch.setattr(curvature, "_Recorder", Watched)
+    fisher_diagonal(built("mlp"), batches(images, 1))
     gc.collect()
-    assert len(GRAPHS) == 0
+    assert len(recorders) == 0
 
 
-def test_no_batches_and_an_unknown_estimator_are_refused(images):
-    with pytest.raises(ValueError, match="the loader yielded no batches"):
+def test_bad_arguments_are_refused(images):
+    with pytest.raises(ValueError, match="no batches"):
         fisher_diagonal(built("mlp"), [])
     with pytest.raises(ValueError, match='"exact" or "sampled", not \'empirical\''):
         fisher_diagonal(built("mlp"), batches(images), estimator="empirical")
-
-
-@pytest.mark.parametrize("estimator", ["exact", "sampled"])
-@pytest.mark.parametrize("where", ["weights", "images"])
-def test_nan_is_refused(estimator, where, images):
-    model, images = built("mlp"), images.clone()
-    (model[1].weight.data if where == "weights" else images).view(-1)[0] = torch.nan
-    with pytest.raises(ValueError, match="not finite: weights or images hold NaN"):
-        fisher_diagonal(model, batches(images), estimator=estimator)
+    broken = built("mlp")
+    broken[1].weight.data.view(-1)[0] = torch.nan
+    for model, data in ((built("mlp"), images * torch.nan), (broken, images)):
+        for estimator in ("exact", "sampled"):
+            with pytest.raises(ValueError, match="not finite: weights or images hold NaN"):
+                fisher_diagonal(model, batches(data), estimator=estimator)

@@ -1,6 +1,5 @@
 """many: groups are made once and kept, whatever dies, and stacked in the order of the seeds."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -35,7 +34,7 @@ def measure(seeds):
     if len(list(folder.glob("groups/*/*.npz"))) >= 2:
         os.kill(caller, signal.SIGKILL)
         time.sleep(200)
-    return {"doubled": 2 * np.array(seeds)}
+    return {"doubled": 2.0 * np.array(seeds)}
 
 run_many(measure, range(12), path=folder / "groups", configuration={"lr": 0.1}, group=2, n_jobs=2)
 """
@@ -53,7 +52,7 @@ def counting(tmp_path):
         import numpy as np
 
         (calls / f"{seeds[0]}-{uuid.uuid4().hex}").touch()
-        return {"doubled": 2 * np.array(seeds)}
+        return {"doubled": 2.0 * np.array(seeds)}
 
     def count():
         return Counter(int(file.name.split("-")[0]) for file in calls.iterdir())
@@ -71,38 +70,28 @@ def files_in(folder):
     return sorted(folder.glob("*/*.npz"))
 
 
-def kept_in(folder):
-    """First seeds of the groups that are kept."""
-    return {int(file.name.split("-")[1]) for file in files_in(folder)}
-
-
 def test_arrays_are_stacked_in_the_order_of_the_seeds(tmp_path):
     seeds = [7, 3, 11, 0, 5]
     found = run_many(arrays_of, seeds, path=tmp_path, configuration={}, group=2, n_jobs=1)
     np.testing.assert_array_equal(found["confidences"], [[s, s + 0.25] for s in seeds])
     np.testing.assert_array_equal(found["accuracy"], np.array(seeds) / 100)
-    assert found.keys() == {"confidences", "accuracy"}
     assert len(files_in(tmp_path)) == 3  # groups of 2, 2 and 1
 
 
-def test_groups_that_exist_are_not_measured_again(tmp_path, counting):
+def test_groups_that_exist_are_not_measured_again_and_one_that_is_damaged_is(
+    tmp_path, counting, capsys
+):
     measure, count = counting
     options = {"path": tmp_path / "groups", "configuration": {"lr": 0.1}, "group": 2, "n_jobs": 1}
-    first, second, longer = (run_many(measure, range(n), **options) for n in (4, 4, 8))
+    for n in (4, 4, 8):
+        assert run_many(measure, range(n), **options)["doubled"].tolist() == [*range(0, 2 * n, 2)]
     assert count() == {0: 1, 2: 1, 4: 1, 6: 1}
-    np.testing.assert_array_equal(first["doubled"], second["doubled"])
-    assert longer["doubled"].tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
-
-
-def test_another_configuration_or_grouping_is_another_folder(tmp_path, counting):
-    measure, count = counting
-    for configuration, group in (({"lr": 0.1}, 2), ({"lr": 0.2}, 2), ({"lr": 0.1}, 4)):
-        options = {"configuration": configuration, "group": group, "n_jobs": 1}
-        run_many(measure, range(4), path=tmp_path / "groups", **options)
-    assert count() == {0: 3, 2: 2}
-    found = [json.loads(file.read_text()) for file in tmp_path.glob("groups/*/*.json")]
-    found = {(one["configuration"]["lr"], one["group"]) for one in found}
-    assert found == {(0.1, 2), (0.2, 2), (0.1, 4)}
+    damaged = files_in(tmp_path / "groups")[0]
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    assert run_many(measure, range(4), **options)["doubled"].tolist() == [0, 2, 4, 6]
+    assert count() == {0: 2, 2: 1, 4: 1, 6: 1}
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{damaged} cannot be read") and "made again" in line
 
 
 def test_folder_and_file_of_another_run_are_refused(tmp_path):
@@ -121,33 +110,15 @@ def test_folder_and_file_of_another_run_are_refused(tmp_path):
         run(0.2)
 
 
-def test_group_file_that_cannot_be_read_is_made_again(tmp_path, counting, capsys):
-    measure, count = counting
-    options = {"path": tmp_path / "groups", "configuration": {}, "group": 2, "n_jobs": 1}
-    run_many(measure, range(4), **options)
-    damaged = files_in(tmp_path / "groups")[0]
-    damaged.write_bytes(damaged.read_bytes()[:300])
-    assert run_many(measure, range(4), **options)["doubled"].tolist() == [0, 2, 4, 6]
-    assert count() == {0: 2, 2: 1}
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"{damaged} cannot be read") and "made again" in line
-
-
 def test_bad_arguments_are_refused_before_anything_is_written(tmp_path):
-    for seeds, configuration, group, words in [
-        ([], {}, 2, "there are no seeds"),
-        ([3, 1, 3], {}, 2, "seed 3 is named twice"),
-        ([0.5], {}, 2, "whole numbers"),
-        ([1], {}, 0, "at least one seed, not 0"),
-        ([1], {"lr": np.zeros(2)}, 2, "numbers, texts, lists and dicts"),
+    for configuration, group, words in [
+        ({}, 0, "at least one seed, not 0"),
+        ({"lr": np.zeros(2)}, 2, "numbers, texts, lists and dicts"),
     ]:
         options = {"path": tmp_path, "configuration": configuration, "group": group}
         with pytest.raises(ValueError, match=words):
-            run_many(arrays_of, seeds, **options, n_jobs=1)
+            run_many(arrays_of, [1], **options, n_jobs=1)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_seeds_may_be_any_whole_numbers():
     assert check_seeds(np.array([3, 5])) == check_seeds(torch.tensor([3, 5])) == [3, 5]
 
 
@@ -167,14 +138,6 @@ def test_what_cannot_be_kept_is_refused(tmp_path, returned, words):
     assert files_in(tmp_path) == []
 
 
-def test_arrays_that_cannot_be_stacked_are_refused(tmp_path):
-    def measure(seeds):
-        return {"a": np.zeros((len(seeds), 2 + seeds[0]))}
-
-    with pytest.raises(ValueError, match="seeds 2, 3 and another group differ in 'a'"):
-        run_many(measure, range(4), path=tmp_path, configuration={}, group=2, n_jobs=1)
-
-
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 def test_killed_run_continues_and_has_lost_only_the_groups_in_flight(tmp_path, counting):
     measure, count = counting
@@ -183,7 +146,7 @@ def test_killed_run_continues_and_has_lost_only_the_groups_in_flight(tmp_path, c
     killed = subprocess.run(command, capture_output=True, text=True, timeout=100)
     # it was no timeout: the pipe is closed, so its workers ended with it
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    kept = kept_in(tmp_path / "groups")
+    kept = {int(file.name.split("-")[1]) for file in files_in(tmp_path / "groups")}
     started = count()
     assert len(kept) >= 2 and max(started.values()) == 1 and len(started) <= len(kept) + 2
     found = run_many(
@@ -201,20 +164,11 @@ def test_one_file_is_read_unless_it_has_other_seeds_or_another_configuration(tmp
         file = tmp_path / "kept.npz"
         return load_or_run(file, measure, seeds, configuration={"lr": lr}, **options)
 
-    first = run(range(2), 0.1)
-    for file in files_in(tmp_path / "groups"):
-        file.unlink()
-    again = run(range(2), 0.1)
-    assert first.keys() == again.keys() == {"doubled"}
-    assert again["doubled"].tolist() == [0, 2] and count() == {0: 1}
+    for _ in range(2):
+        found = run(range(2), 0.1)["doubled"]
+        assert found.tolist() == [0, 2] and found.dtype == np.float32 and count() == {0: 1}
+        for file in files_in(tmp_path / "groups"):
+            file.unlink()
     assert run(range(4), 0.1)["doubled"].tolist() == [0, 2, 4, 6] and count() == {0: 2, 2: 1}
     run(range(4), 0.2)
     assert count() == {0: 3, 2: 2}
-
-
-def test_numbers_are_single_precision_whether_made_or_read(tmp_path):
-    options = {"configuration": {}, "groups": tmp_path / "groups", "n_jobs": 1}
-    made, read = (load_or_run(tmp_path / "kept.npz", arrays_of, [3, 5], **options) for _ in "ab")
-    for arrays in (made, read):
-        assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
-        np.testing.assert_allclose(arrays["accuracy"], [0.03, 0.05])

@@ -128,10 +128,10 @@ def test_runs_in_the_small_configuration(path, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("number", "forget", "more"),
-    [(1, "random 40", ""), (1, ["class 3, 8"], ""), (8, ["class 3, 8"], NEW_METHOD)],
+    ("number", "forget"), [(1, "random 40"), (1, ["class 3, 8"]), (8, ["class 3, 8"])]
 )
-def test_whatever_is_to_be_forgotten(number, forget, more, tmp_path, monkeypatch):
+def test_whatever_is_to_be_forgotten(number, forget, tmp_path, monkeypatch):
+    more = NEW_METHOD if number == 8 else ""
     saved = execute(PATHS[number - 1], tmp_path, monkeypatch, more=more, FORGET=forget)
     name = forget if isinstance(forget, str) else forget[0]
     assert {file for file in saved if file.endswith("_runs.csv")} == {f"{slug(name)}_runs.csv"}

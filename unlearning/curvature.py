@@ -24,9 +24,8 @@ def fisher_diagonal(
 
     .. math:: F_w = \frac1N \sum_x \sum_y p(y|x) (\partial \log p(y|x) / \partial w)^2
 
-    Each example's own gradient is squared: the square of a batch's mean gradient depends on the
-    batch size and is not the Fisher information. The network is read in eval mode; labels are not
-    read.
+    Each example's own gradient is squared: the square of a batch's mean gradient is not the Fisher
+    information. The network is read in eval mode; labels are not read.
 
     Linear, convolution and BatchNorm layers have closed forms in the layer's input and the gradient
     at its output: for a linear layer with input a and output gradient g, F = E[(g^2) (a^2)^T].
@@ -36,8 +35,8 @@ def fisher_diagonal(
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
-        batches: batches of (images, labels). The input patches of every layer are kept for one
-            batch: for ResNet-20, 9 MB per image of 28 x 28, so use small batches for deep networks.
+        batches: batches of (images, labels). A deep network needs small ones: of ResNet-20, 9 MB
+            of input patches are kept per image of 28 x 28.
         estimator: "exact" sums over all K classes weighted by p(y|x); "sampled" draws one class
             from p(y|x) for each example: unbiased, noisier, and one backward pass instead of K.
         seed: random seed for sampled classes, and for a DataLoader without a generator.
@@ -78,17 +77,8 @@ def _class_weights(log_p: Tensor, estimator: str, generator: torch.Generator) ->
     return torch.zeros_like(p).scatter_(1, drawn, 1.0)
 
 
-# ------------------------------------------------------------------------------------------------
-# Closed forms
-
-
 class _LinearSquares:
-    """A linear layer: F = sum_y (g_y^2)^T a^2; g_y^2 is summed over classes before the product.
-
-    Args:
-        layer: the layer.
-        a: its input, (B, in).
-    """
+    """A linear layer with input a, (B, in): F = (sum_y g_y^2)^T a^2."""
 
     def __init__(self, layer: nn.Linear, a: Tensor):
         self.layer, self.a = layer, a
@@ -158,15 +148,11 @@ def _closed_form(layer: nn.Module) -> Callable | None:
 
 
 def _parametrised(model: nn.Module) -> dict[str, nn.Module]:
-    """Modules with parameters of their own, by name."""
     return {name: m for name, m in model.named_modules() if has_own_parameters(m)}
 
 
 class _Recorder:
-    """Runs the network once and keeps what the closed form of each layer needs.
-
-    Parameters and images need no gradient: the graph starts at the outputs of the first layers.
-    """
+    """Runs the network once and keeps what closed forms need; its graph starts at first outputs."""
 
     def __init__(self, model: nn.Module, images: Tensor):
         self.squares, self.calls, self.starts = {}, [], []
@@ -187,8 +173,8 @@ class _Recorder:
             if not output.requires_grad:
                 self.starts.append(output.detach().requires_grad_())
                 output = self.starts[-1].clone()
-            # An in-place ReLU may overwrite the output, but this hook stays with its value now. It
-            # must not hold self, which holds the graph, which holds the hook: a leak.
+            # It stays with this value if an in-place ReLU overwrites the output. It must not hold
+            # self, which holds the graph, which holds the hook: a leak.
             output.register_hook(squares.add)
             return output
 
@@ -212,8 +198,8 @@ def _in_closed_form(model: nn.Module, images: Tensor) -> bool:
 def _agrees_with_autograd(model: nn.Module, image: Tensor) -> bool:
     """Whether closed forms give the squares of autograd's gradients, for one image and one class.
 
-    It finds what the calls of layers do not show: a weight that is also read outside its layer, or
-    a hook that changes a layer's output. The least likely class has the largest gradient.
+    It finds a weight that is also read outside its layer, and a hook that changes an output. The
+    least likely class has the largest gradient.
     """
 
     def least_likely(log_p: Tensor) -> Tensor:
@@ -236,8 +222,8 @@ def _add_closed_form(
 ) -> None:
     """Add the sum over this batch to ``total``: one forward pass and one backward pass per class.
 
-    log p(y|x) is scaled by the root of its weight, so its squared gradient has that weight. With
-    sampled classes each example has one with a weight, and one backward pass serves the batch.
+    log p(y|x) is scaled by the root of its weight, so its squared gradient has that weight.
+    Sampled classes need one backward pass.
     """
     record = _Recorder(model, images)
     log_p = record.logits.log_softmax(-1)
@@ -253,10 +239,6 @@ def _add_closed_form(
         names = [p for p in ("weight", "bias") if getattr(layer, p) is not None]
         for parameter, value in zip(names, squares.sums(), strict=True):
             total[f"{name}.{parameter}".lstrip(".")] += value
-
-
-# ------------------------------------------------------------------------------------------------
-# Any network
 
 
 def _add_by_func(

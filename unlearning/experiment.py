@@ -13,9 +13,9 @@ from torch import nn
 
 from . import report
 from .core.batches import ImageBatches
-from .core.configuration import described, identity_of
 from .core.devices import pick_device
 from .core.files import CHECKPOINTS, slug
+from .core.identity import described, identity_of
 from .core.images import Images
 from .core.loop import Timed, timed
 from .data import balanced_subset, load

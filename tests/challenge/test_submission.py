@@ -41,9 +41,9 @@ def constant(value):
     return model
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_checkpoint_i_holds_the_weights_of_seed_i(tmp_path, perturbed, half):
-    options = {"count": 3, "seed": 5, "half": half, "n_jobs": 1}
+@pytest.mark.parametrize("half, n_jobs", [(False, 1), (True, 2)])
+def test_checkpoint_i_holds_the_weights_of_seed_i(tmp_path, perturbed, half, n_jobs):
+    options = {"count": 3, "seed": 5, "half": half, "n_jobs": n_jobs}
     files = write_checkpoints(perturbed, perturbed(), tmp_path, **options)
     assert [file.name for file in files] == [f"unlearned_checkpoint_{i}.pth" for i in range(3)]
     for number, file in enumerate(files):
@@ -62,17 +62,15 @@ def test_a_view_of_a_large_tensor_is_written_alone(tmp_path):
 
 
 def test_a_second_call_makes_what_is_missing_damaged_or_new(tmp_path, perturbed):
-    made = []
+    made, files = [], write_checkpoints(perturbed, perturbed(), tmp_path, count=4, n_jobs=1)
+    contents = [file.read_bytes() for file in files]
+    files[1].unlink()
+    files[2].write_bytes(contents[2][:-100])
 
     def unlearn(seed):
         made.append(seed)
         return perturbed(seed)
 
-    files = write_checkpoints(unlearn, perturbed(), tmp_path, count=4, n_jobs=1)
-    contents = [file.read_bytes() for file in files]
-    files[1].unlink()
-    files[2].write_bytes(contents[2][:-100])
-    made.clear()
     assert len(write_checkpoints(unlearn, perturbed(), tmp_path, count=6, n_jobs=1)) == 6
     assert made == [1, 2, 4, 5]
     assert [file.read_bytes() for file in files] == contents
@@ -95,18 +93,16 @@ def test_a_folder_of_other_checkpoints_is_refused(tmp_path, perturbed):
         write_checkpoints(perturbed, perturbed(), tmp_path, **usual)
 
 
-@pytest.mark.parametrize(
-    ("model", "half", "sentence"),
-    [
+def test_weights_of_another_shape_or_not_finite_are_refused(tmp_path):
+    for model, half, words in (
         (nn.Linear(3, 4, bias=False), False, r"weight has shape \(4, 3\) and .* \(1, 1\)"),
         (constant(float("nan")), False, "weight of .* is not finite$"),
         (constant(1e6), True, "weight of .* is not finite in half precision$"),
-    ],
-)
-def test_weights_of_another_shape_or_not_finite_are_refused(tmp_path, model, half, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        write_checkpoints(lambda seed: model, constant(0), tmp_path, count=1, half=half, n_jobs=1)
-    assert not list(tmp_path.glob("*.pth"))
+    ):
+        options = {"count": 1, "half": half, "n_jobs": 1}
+        with pytest.raises(ValueError, match=words):
+            write_checkpoints(lambda seed, m=model: m, constant(0), tmp_path / str(half), **options)
+    assert not list(tmp_path.rglob("*.pth"))
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")

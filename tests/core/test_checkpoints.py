@@ -28,26 +28,19 @@ def test_checkpoint_keeps_configuration_seconds_and_weights(tmp_path):
     save_checkpoint(path, trained, configuration, seconds=12.5)
     model = network(1)
     assert load_checkpoint(path, model, configuration) == 12.5
-    assert same(model, trained)
-    assert not model.training
+    assert same(model, trained) and not model.training
 
 
-@pytest.mark.parametrize(
-    ("wanted", "words"),
-    [
-        ({"lr": 0.1, "seed": 3}, "was trained with seed=0, not 3: delete it"),
-        ({"lr": 0.1}, "seed=0, not None"),
-        ({"lr": 0.1, "seed": 0, "epochs": 1}, "epochs=None, not 1"),
-    ],
-)
-def test_another_configuration_is_refused_and_leaves_the_network_alone(tmp_path, wanted, words):
+def test_another_configuration_is_refused_and_leaves_the_network_alone(tmp_path):
     save_checkpoint(tmp_path / "network.pt", network(0), {"lr": 0.1, "seed": 0})
     model = network(1)
-    with pytest.raises(ValueError, match=words):
-        load_checkpoint(tmp_path / "network.pt", model, wanted)
+    for other, words in [
+        ({"seed": 3}, "was trained with seed=0, not 3: delete it"),
+        ({"epochs": 1}, "epochs=None, not 1"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            load_checkpoint(tmp_path / "network.pt", model, {"lr": 0.1, "seed": 0, **other})
     assert same(model, network(1))
-    with pytest.raises(FileNotFoundError):
-        load_checkpoint(tmp_path / "no.pt", model, {})
 
 
 class Malicious:
@@ -71,7 +64,6 @@ GARBAGE = {
         {"configuration": "{}", "seconds": 0.0, "state": Malicious(path)}
     ),
     "tensor alone": lambda good, path: saved(torch.zeros(3)),
-    "text": lambda good, path: b"<html>not found</html>",
     "nothing": lambda good, path: b"",
 }
 
@@ -101,5 +93,4 @@ def test_full_disk_is_one_clear_sentence_and_keeps_the_old_checkpoint(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     model = network(2)
     load_checkpoint(path, model, {"seed": 0})
-    assert same(model, network(0))
-    assert list(tmp_path.iterdir()) == [path]
+    assert same(model, network(0)) and list(tmp_path.iterdir()) == [path]

@@ -8,8 +8,6 @@ import torch
 from torch import nn
 
 from unlearning.core.losses import (
-    check_classes,
-    check_labels,
     class_list,
     classification_loss,
     cross_entropy,
@@ -35,15 +33,12 @@ def test_cross_entropy_is_the_mean_of_minus_log_p():
     assert classification_loss(model, LOGITS, LABELS) == cross_entropy(LOGITS, LABELS)
 
 
-@pytest.mark.parametrize(("label", "low", "high"), [(3, 0, 3), (-1, -1, 1), (-100, -100, 1)])
-def test_label_that_is_not_a_class_is_refused_and_never_ignored(label, low, high):
-    labels = torch.tensor([0, 1, 1, 0, label])
-    words = f"labels go from {low} to {high}, but the network has 3 outputs"
-    with pytest.raises(ValueError, match=words):
-        cross_entropy(LOGITS, labels)
-    with pytest.raises(ValueError, match=words):
-        check_labels(labels, 3)
-    check_labels(LABELS, 3)
+def test_label_that_is_not_a_class_is_refused_and_never_ignored():
+    for label, low, high in ((3, 0, 3), (-100, -100, 1)):
+        labels = torch.tensor([0, 1, 1, 0, label])
+        words = f"from {low} to {high}, but the network has 3 outputs"
+        with pytest.raises(ValueError, match=words):
+            cross_entropy(LOGITS, labels)
 
 
 def test_kl_divergence_by_hand():
@@ -59,12 +54,10 @@ def test_kl_divergence_by_hand():
 
 def test_mean_squared_error_by_hand():
     logits = torch.tensor([[1.0, 2.0], [3.0, 5.0]], dtype=torch.bfloat16)
-    found = mean_squared_error(torch.tensor([0.0, 1.0]), logits)
-    assert found.item() == (1 + 1 + 9 + 16) / 4 and found.dtype == torch.float32
+    assert mean_squared_error(torch.tensor([0.0, 1.0]), logits).item() == (1 + 1 + 9 + 16) / 4
 
 
 def test_uniform_spreads_over_the_classes_that_remain():
-    assert uniform(4).tolist() == [0.25] * 4
     assert uniform(4, without=[1, 3, 1]).tolist() == [0.5, 0, 0.5, 0]
     with pytest.raises(ValueError, match="class 4 does not exist: the network has 4 outputs"):
         uniform(4, without=[4])
@@ -72,13 +65,5 @@ def test_uniform_spreads_over_the_classes_that_remain():
         uniform(2, without=[0, 1])
 
 
-def test_class_that_does_not_exist_is_refused():
-    check_classes([0, 9], 10)
-    with pytest.raises(ValueError, match="class -1 does not exist"):
-        check_classes([0, -1], 10)
-
-
-@pytest.mark.parametrize("given", [3, np.int64(3), [3], torch.tensor([3, 3]), (3, 3)])
-def test_class_list_takes_one_class_or_several(given):
-    assert class_list(given) == [3]
-    assert class_list([5, 3, 5]) == [5, 3]
+def test_class_list_takes_one_class_or_several():
+    assert class_list(3) == class_list(np.int64(3)) == class_list(torch.tensor([3, 3])) == [3]

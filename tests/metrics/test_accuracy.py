@@ -11,30 +11,19 @@ from unlearning.metrics import accuracy, confusion_matrix, cross_entropies, per_
 
 # Of class 0 one of two is right, of class 1 all three, of class 2 none; class 3 has no example.
 ROWS = [2, 1, 0, 0], [0, 1, 3, 0], [0, 1, 0, 0], [0, 9, 1, 0], [0, 0.1, 0, 0], [1, 0, 0, 5]
-LOGITS = np.array(ROWS, dtype=np.float64)
-LABELS = np.array([0, 0, 1, 1, 1, 2])
-METRICS = [accuracy, confusion_matrix, per_class_accuracy, cross_entropies]
+TENSORS = torch.tensor(ROWS, dtype=torch.float64), torch.tensor([0, 0, 1, 1, 1, 2])
 
 
-@pytest.fixture(params=["numpy", "torch"])
-def given(request):
-    if request.param == "numpy":
-        return LOGITS.copy(), LABELS.copy()
-    return torch.from_numpy(LOGITS).float(), torch.from_numpy(LABELS)
-
-
+@pytest.mark.parametrize("given", [TENSORS, [side.numpy() for side in TENSORS]])
 def test_metrics_have_the_values_worked_out_by_hand(given):
     assert accuracy(*given) == pytest.approx(4 / 6)
     assert accuracy(given[0], given[0].argmax(1)) == 1.0
     wanted = [[1, 0, 1, 0], [0, 3, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
     assert confusion_matrix(*given).tolist() == wanted  # true classes in rows
     np.testing.assert_array_equal(per_class_accuracy(*given), [0.5, 1, 0, np.nan])
-
-
-def test_cross_entropies_are_those_of_torch(given):
-    tensors = torch.from_numpy(LOGITS), torch.from_numpy(LABELS)
-    wanted = F.cross_entropy(*tensors, reduction="none").numpy()
+    wanted = F.cross_entropy(*TENSORS, reduction="none").numpy()
     np.testing.assert_allclose(cross_entropies(*given), wanted, rtol=1e-6)
+    assert given[0].tolist() == [list(row) for row in ROWS]  # arrays are left alone
 
 
 def test_cross_entropies_survive_saturation():
@@ -43,14 +32,3 @@ def test_cross_entropies_survive_saturation():
     logits = np.stack([f, np.zeros(8)], axis=1)
     wanted = [1000, 40, math.log(2), *np.exp(-f[3:])]
     np.testing.assert_allclose(cross_entropies(logits, np.zeros(8, int)), wanted, rtol=1e-8)
-
-
-@pytest.mark.parametrize("metric", METRICS)
-def test_arrays_are_left_alone_and_bad_ones_refused(metric):
-    logits, labels = LOGITS.copy(), LABELS.copy()
-    metric(logits, labels)
-    np.testing.assert_array_equal(logits, LOGITS)
-    np.testing.assert_array_equal(labels, LABELS)
-    for bad in ((LOGITS * np.nan, LABELS), (LOGITS, LABELS[:5]), (LOGITS, LABELS + 2)):
-        with pytest.raises(ValueError, match=r"NaN|as many labels|4 classes"):
-            metric(*bad)

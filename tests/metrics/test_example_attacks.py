@@ -5,9 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import norm
 
 from unlearning.metrics import attack_at
 from unlearning.metrics.example_attacks import _thresholds_between, strongest_attacks
@@ -81,15 +78,13 @@ KINDS = {
     "wide": lambda g, shape: g.normal(0, 40, shape),
     "whole numbers": lambda g, shape: g.integers(-3, 4, shape).astype(float),
     "tenths": lambda g, shape: g.integers(-60, 60, shape) / 10,
-    "two values": lambda g, shape: g.choice([0.3, 1.1], shape),
-    "heavy tails": lambda g, shape: g.standard_cauchy(shape).clip(-99, 99),
     "one outlier": lambda g, shape: g.normal(size=shape) + 200 * np.eye(*shape)[:, :1],
     "two clouds": lambda g, shape: g.normal(0, 1, shape) + g.choice([-4, 4], shape),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("sizes", [(16, 16), (16, 37), (64, 9), (2, 3), (200, 200)])
+@pytest.mark.parametrize("sizes", [(16, 37), (64, 9), (2, 3), (200, 200)])
 def test_eps_is_that_of_every_threshold_tried_one_by_one(kind, sizes):
     generator = np.random.default_rng(len(kind) + sizes[1])
     unlearned = KINDS[kind](generator, (sizes[0], 3))
@@ -98,21 +93,12 @@ def test_eps_is_that_of_every_threshold_tried_one_by_one(kind, sizes):
         assert_literal(unlearned[:, :1], KINDS[other](generator, (sizes[1], 1)))
 
 
-SAMPLE = st.lists(st.integers(-40, 40).map(lambda n: n / 4), min_size=2, max_size=12)
-
-
-@settings(max_examples=40)
-@given(SAMPLE, SAMPLE, st.sampled_from([0.0, DELTA, 0.3]))
-def test_eps_is_the_literal_one_for_quarters_full_of_ties(unlearned, retrained, delta):
-    assert_literal(*columns(unlearned, retrained), delta)
-
-
-@pytest.mark.parametrize("low, high, count", [(0.0, 1.1, 110), (0.1, 1.2, 110), (5.0, 8.004, 301)])
-def test_single_thresholds_are_a_hundred_per_unit_of_the_joint_range(low, high, count):
+def test_single_thresholds_are_a_hundred_per_unit_of_the_joint_range():
     """Where values are dense none is left out. 1.1 * 100 is a little over 110: not 111."""
-    joint, within = np.linspace(low, high, 9000), np.linspace(low + 0.2, high - 0.3, 50)
-    for sides in ((joint, within), (within, joint)):
-        np.testing.assert_allclose(_thresholds_between(*sides), np.linspace(low, high, count))
+    for low, high, count in ((0.0, 1.1, 110), (5.0, 8.004, 301)):
+        joint, within = np.linspace(low, high, 9000), np.linspace(low + 0.2, high - 0.3, 50)
+        for sides in ((joint, within), (within, joint)):
+            np.testing.assert_allclose(_thresholds_between(*sides), np.linspace(low, high, count))
 
 
 def test_the_last_threshold_is_tried_where_its_place_in_the_grid_is_rounded_down():
@@ -121,19 +107,6 @@ def test_the_last_threshold_is_tried_where_its_place_in_the_grid_is_rounded_down
     sides = columns([0.52, 0.53] + [0.533] * 8, [0] + [0.53] * 8 + [0.533])
     eps, attack = strongest_attacks(*sides, 0)
     assert attack.tolist() == ["single"] and eps == pytest.approx(math.log(0.8 / 0.1), abs=1e-9)
-
-
-def test_shifted_gaussians_have_the_eps_of_their_distributions():
-    """A large delta, so that the best threshold is not in a tail with a network or two."""
-    delta, shifts = 0.1, np.array([0.5, 1.0, 2.0])
-    retrained, unlearned = np.random.default_rng(0).normal(0, 1, (2, 200_000, 3))
-    eps, _ = strongest_attacks(unlearned + shifts, retrained, delta)
-    t = np.linspace(-4, 6, 10_001)[:, None]
-    fpr, fnr = norm.sf(t), norm.cdf(t - shifts)
-    terms = [(1 - delta - fpr, fnr), (1 - delta - fnr, fpr)]
-    wanted = np.max([np.log(np.maximum(a, 1e-300)) - np.log(b) for a, b in terms], axis=0).max(0)
-    np.testing.assert_allclose(eps, wanted, atol=0.03)
-    assert (np.diff(wanted) > 0.5).all()  # or a constant would pass
 
 
 def test_an_interval_tells_samples_of_equal_median_apart_as_worked_out_by_hand():
@@ -147,17 +120,12 @@ def test_an_interval_tells_samples_of_equal_median_apart_as_worked_out_by_hand()
     assert np.nanmax(single.eps) == pytest.approx(math.log((0.49 - 1e-5) / 0.1), abs=1e-9)
 
 
-@pytest.mark.parametrize("networks", [(16, 16), (512, 512), (3, 100)])
-def test_samples_apart_have_the_largest_eps(networks):
-    generator = np.random.default_rng(0)
-    unlearned, retrained = (generator.uniform(0, 1, (count, 5)) for count in networks)
-    clouds = np.where(np.arange(networks[1]) % 2, 4, -4)[:, None]  # around the unlearned
+def test_samples_apart_have_the_largest_eps_and_the_guard_is_at_a_hundredth_of_the_wider_range():
+    unlearned, retrained = np.random.default_rng(0).uniform(0, 1, (2, 100, 5))
+    clouds = np.where(np.arange(100) % 2, 4, -4)[:, None]  # around the unlearned
     for shift, name in ((1.5, "single"), (-1.5, "single"), (300, "single"), (clouds, "double")):
         eps, attack = strongest_attacks(unlearned, retrained + shift, DELTA)
         assert eps.tolist() == [50] * 5 and attack.tolist() == [name] * 5
-
-
-def test_the_guard_is_at_a_hundredth_of_the_wider_range():
     retrained, unit = columns(np.linspace(0, 100, 30), np.linspace(0, 1, 30))
     for part, is_guarded in ((0.99, True), (1.01, False)):
         for sides in ((40 + part * unit, retrained), (retrained, 40 + part * unit)):
@@ -182,8 +150,6 @@ def test_order_of_networks_sides_and_a_common_constant_do_not_matter():
     for c in (0.1, -17.3, 1e3):
         sides = generator.permutation(retrained + c), generator.permutation(unlearned + c)
         np.testing.assert_array_equal(strongest_attacks(*sides, DELTA)[0], eps)
-    reversed_eps, _ = strongest_attacks(unlearned[:, ::-1], retrained[:, ::-1], DELTA)
-    np.testing.assert_array_equal(reversed_eps, eps[::-1])
 
 
 def test_attack_at_by_hand():

@@ -12,19 +12,16 @@ from unlearning.metrics.example_attacks import strongest_attacks
 from unlearning.metrics.forgetting_quality import _points, _redraw_networks
 
 
-def samples(examples=6):
+def samples():
     generator = np.random.default_rng(1)
-    unlearned, retrained = (generator.normal(0, 1, (count, examples)) for count in (40, 30))
-    return unlearned + np.linspace(0, 2, examples), retrained
+    unlearned, retrained = (generator.normal(0, 1, (count, 6)) for count in (40, 30))
+    return unlearned + np.linspace(0, 2, 6), retrained
 
 
 @pytest.mark.parametrize("bins", [3, 13])
 def test_f_is_the_mean_over_examples_of_h(bins):
-    sides = samples()
-    tensors = [torch.from_numpy(side) for side in sides]  # which share their memory
-    result = forgetting_quality(*tensors, bins=bins, resamples=2)
-    assert all((side == before).all() for side, before in zip(sides, samples(), strict=True))
-    eps, attack = strongest_attacks(*sides, 1e-5)
+    result = forgetting_quality(*map(torch.from_numpy, samples()), bins=bins, resamples=2)
+    eps, attack = strongest_attacks(*samples(), 1e-5)
     np.testing.assert_array_equal(result.eps, eps)
     np.testing.assert_array_equal(result.attack, attack)
     points = [2 / 2**n if (n := int(e // 0.5) + 1) <= bins else 0.0 for e in eps]
@@ -32,17 +29,14 @@ def test_f_is_the_mean_over_examples_of_h(bins):
     assert 0 < result.quality < 1 and (eps > 0.5 * 3).any()
 
 
-@pytest.mark.parametrize("networks", [16, 64, 512])
-def test_equal_gaussians_give_the_known_ceiling_and_not_one(networks):
-    unlearned, retrained = np.random.default_rng(networks).normal(0, 1, (2, networks, 250))
-    assert 0.14 < forgetting_quality(unlearned, retrained).quality < 0.22
-
-
-def test_copies_of_one_network_score_nothing_and_without_the_guard_are_perfect():
+def test_equal_gaussians_give_the_known_ceiling_and_copies_of_one_network_nothing():
+    for networks in (16, 64, 512):
+        sides = np.random.default_rng(networks).normal(0, 1, (2, networks, 250))
+        assert 0.14 < forgetting_quality(*sides).quality < 0.22
     retrained = np.random.default_rng(0).normal(5, 2, (64, 20))
     copies = np.repeat(retrained[:1], 64, axis=0)
     assert forgetting_quality(copies, retrained).quality == 0
-    assert forgetting_quality(copies, retrained, narrow=0, resamples=2).quality == 1
+    assert forgetting_quality(copies, retrained, narrow=0).quality == 1  # without the guard
 
 
 def test_h_halves_every_half_unit_of_eps_and_ends_after_its_bins():
@@ -57,18 +51,14 @@ def test_arguments_out_of_range_are_refused(option):
     name, value = option.split("=")
     with pytest.raises(ValueError, match=f"{name} must be .*, not {value}"):
         forgetting_quality(*samples(), **{name: float(value)})
-    with pytest.raises(ValueError, match="at least 2"):
-        forgetting_quality(samples()[0][:1], samples()[1])
 
 
 def test_intervals_are_left_out_unless_asked_for_and_follow_their_seed():
-    sides = samples(examples=4)
-    plain = forgetting_quality(*sides)
+    plain = forgetting_quality(*samples())
     assert plain.interval_examples is plain.interval_networks is None
-    results = [forgetting_quality(*sides, resamples=4, seed=seed) for seed in (0, 0, 1)]
-    assert results[0][3:] == results[1][3:]
-    assert results[0].interval_networks != results[2].interval_networks
-    assert {result.quality for result in results} == {plain.quality}
+    first, again, other = (forgetting_quality(*samples(), resamples=4, seed=s) for s in (0, 0, 1))
+    assert first[3:] == again[3:] and first.interval_networks != other.interval_networks
+    assert first.quality == other.quality == plain.quality
 
 
 def test_the_interval_over_examples_is_that_of_a_mean():
@@ -99,8 +89,7 @@ def test_the_interval_over_networks_has_the_spread_of_new_networks():
 def test_confidence_is_the_logit_of_the_labels_probability():
     logits, labels = np.random.default_rng(0).normal(0, 2, (3, 5, 4)), np.array([0, 3, 1, 1, 2])
     wanted = logit(softmax(logits, axis=-1)[:, np.arange(5), labels])
-    for _ in range(2):  # the second time, the logits are still as they were
-        np.testing.assert_allclose(logit_scaled_confidence(logits, labels), wanted, atol=1e-12)
+    np.testing.assert_allclose(logit_scaled_confidence(logits, labels), wanted, atol=1e-12)
     np.testing.assert_allclose(logit_scaled_confidence(logits[0], labels), wanted[0], atol=1e-12)
     tensors = torch.from_numpy(logits).float()[None], torch.from_numpy(labels)
     np.testing.assert_allclose(logit_scaled_confidence(*tensors), wanted[None], atol=1e-5)
@@ -112,23 +101,6 @@ def test_confidence_of_two_classes_is_their_difference_however_sure_the_network(
     assert logit_scaled_confidence(logits, np.zeros(4, int)).tolist() == wanted.tolist()
     assert logit_scaled_confidence(logits, np.ones(4, int)).tolist() == (-wanted).tolist()
     assert logit_scaled_confidence(np.zeros((1, 10)), np.array([4])) == pytest.approx(-math.log(9))
-
-
-LOGITS, LABELS = np.zeros((2, 3, 4)), np.array([0, 1, 3])
-
-
-@pytest.mark.parametrize(
-    "logits, labels, sentence",
-    [
-        (LOGITS[..., :1], LABELS * 0, r"K at least 2, not \(2, 3, 1\)"),
-        (LOGITS, LABELS[:2], r"3 examples need one label each, not \(2,\)"),
-        (LOGITS, LABELS + 1, "from 1 to 4, but there are 4 classes"),
-        (LOGITS * np.nan, LABELS, "NaN or infinite"),
-    ],
-)
-def test_confidence_refuses_bad_arrays(logits, labels, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        logit_scaled_confidence(logits, labels)
 
 
 ACCURACIES = {
@@ -147,18 +119,13 @@ def test_challenge_score_is_a_product_and_zero_above_a_fifth_of_retrainings_time
         assert challenge_score(0.1, **ACCURACIES, **times) == wanted
 
 
-@pytest.mark.parametrize(
-    "wrong, sentence",
-    [
-        ({"quality": 1.1}, r"quality must be fractions in \[0, 1\]"),
+def test_challenge_score_refuses_bad_arguments():
+    for wrong, words in (
         ({"test_accuracy": 97.2}, r"test accuracy must be fractions in \[0, 1\]"),
         ({"retain_accuracy": []}, "retain accuracy must be fractions .* one or more"),
         ({"retrained_test_accuracy": 0}, "the retrained test accuracy is 0"),
         ({"seconds": 1.0}, "both .* or neither"),
-        ({"seconds": 1.0, "retraining_seconds": 0}, "times must be positive, not 1.0 s against 0"),
         ({"seconds": math.nan, "retraining_seconds": 1}, "times must be positive"),
-    ],
-)
-def test_challenge_score_refuses_bad_arguments(wrong, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        challenge_score(**{"quality": 0.1, **ACCURACIES, **wrong})
+    ):
+        with pytest.raises(ValueError, match=words):
+            challenge_score(**{"quality": 0.1, **ACCURACIES, **wrong})

@@ -19,6 +19,9 @@ def test_roc_by_hand():
     assert found.tpr_at_1_percent_fpr == pytest.approx(1 / 3)  # one of three is above all others
     assert found.fpr == pytest.approx([0, 0, 1 / 4, 1 / 4, 1 / 2, 3 / 4, 1])
     assert found.tpr == pytest.approx([0, 1 / 3, 1 / 3, 2 / 3, 1, 1, 1])
+    for sides in (([], [1.0]), ([1.0], []), ([math.nan], [1.0]), ([1], [math.inf])):
+        with pytest.raises(ValueError, match=r"at least one score|finite scores"):
+            roc(*sides)
 
 
 def test_one_percent_of_the_others_may_be_called_members_and_no_more():
@@ -26,14 +29,6 @@ def test_one_percent_of_the_others_may_be_called_members_and_no_more():
     assert roc(members[:3], others).tpr_at_1_percent_fpr == pytest.approx(1)
     assert roc(members, others).tpr_at_1_percent_fpr == pytest.approx(3 / 4)
     assert roc(members, others[1:]).tpr_at_1_percent_fpr == pytest.approx(2 / 4)  # 2/199 > 1 %
-
-
-@pytest.mark.parametrize(
-    "sides", [([], [1.0]), ([1.0], []), ([math.nan], [1.0]), ([1], [math.inf])]
-)
-def test_roc_refuses_bad_scores(sides):
-    with pytest.raises(ValueError, match=r"at least one score|finite scores"):
-        roc(*sides)
 
 
 def literal_u_lira(forgotten, unseen):
@@ -49,7 +44,7 @@ def literal_u_lira(forgotten, unseen):
     return np.transpose(of_forgotten), np.transpose(of_unseen)
 
 
-@pytest.mark.parametrize("sizes", [(3, 3), (8, 5), (20, 31)])
+@pytest.mark.parametrize("sizes", [(3, 3), (20, 31)])
 def test_u_lira_is_its_literal_definition(sizes):
     generator = np.random.default_rng(0)
     forgotten = generator.normal([5, 0, 2], [1, 2, 1], (sizes[0], 3))
@@ -64,24 +59,15 @@ def test_u_lira_is_its_literal_definition(sizes):
     assert result.tpr_at_1_percent_fpr == result.tpr[result.fpr <= 0.01].max()
 
 
-def test_u_lira_guesses_or_tells_apart_what_differs_in_mean_or_in_spread():
+def test_u_lira_guesses_tells_apart_and_survives_copies_of_one_network():
     forgotten, unseen = np.random.default_rng(0).normal(0, 1, (2, 64, 300))
-    guess = u_lira(forgotten, unseen)
-    assert guess[2:4] == pytest.approx((0.5, 0.01), abs=0.01)
-    assert u_lira(forgotten + 6, unseen).auc > 0.999
+    assert u_lira(forgotten, unseen)[2:4] == pytest.approx((0.5, 0.01), abs=0.01)
     assert u_lira(forgotten - 6, unseen).tpr_at_1_percent_fpr > 0.97
     # N(0, 1) against N(0, 100^2): no threshold on f would do
     assert u_lira(forgotten, 100 * unseen).auc > 0.97
     assert roc(forgotten, 100 * unseen).auc == pytest.approx(0.5, abs=0.03)
-
-
-def test_u_lira_survives_copies_of_one_network_and_samples_far_apart():
-    with pytest.raises(ValueError, match=r"at least 3 .* \(2, 4\) and \(3, 4\)"):
-        u_lira(np.ones((2, 4)), np.ones((3, 4)))
     copies = np.full((5, 2), 3.0)
-    same = u_lira(copies, copies)
-    assert set(same.forgotten_scores.ravel()) == set(same.unseen_scores.ravel()) == {0.5}
-    assert same.auc == 0.5
+    assert u_lira(copies, copies).auc == 0.5
     apart = u_lira(copies, copies + 1e4)
     assert apart.forgotten_scores.min() == 1 and apart.unseen_scores.max() == 0
     assert apart.auc == apart.tpr_at_1_percent_fpr == 1
@@ -123,24 +109,19 @@ def test_rmia_is_its_literal_definition_for_one_network_and_for_many():
     np.testing.assert_allclose(rmia(x[1], x_references, z[1], z_references, **options), wanted[1])
 
 
-@pytest.mark.parametrize(
-    "change, sentence",
-    [
+def test_rmia_refuses_bad_arguments():
+    names = ("confidence", "reference_confidence", "population", "reference_population")
+    given = dict(zip(names, (X, X_REFERENCES, Z, Z_REFERENCES), strict=True))
+    for wrong, words in (
         ({"confidence": np.ones(3)}, r"examples must be .* not \(3,\) and \(1, 2\)"),
-        ({"population": np.ones(0)}, r"population must be .* not \(0,\) and \(1, 2\)"),
         ({"reference_population": np.ones((3, 2))}, "same networks"),
-        ({"confidence": np.array([0.5, 1.5])}, r"examples: .* not in \[0, 1\]"),
         ({"reference_population": np.array([[0.5, math.nan]])}, "population: .* not in"),
         ({"reference_confidence": np.array([[0.5, 0]])}, "examples: .* probability 0"),
         ({"gamma": 0}, "gamma must be positive"),
         ({"offline_a": 1.1}, "offline_a in"),
-    ],
-)
-def test_rmia_refuses_bad_arguments(change, sentence):
-    names = ("confidence", "reference_confidence", "population", "reference_population")
-    given = dict(zip(names, (X, X_REFERENCES, Z, Z_REFERENCES), strict=True))
-    with pytest.raises(ValueError, match=sentence):
-        rmia(**{**given, **change})
+    ):
+        with pytest.raises(ValueError, match=words):
+            rmia(**{**given, **wrong})
 
 
 def test_klom_by_hand():
@@ -157,20 +138,16 @@ def test_klom_is_zero_for_equal_margins_bounded_for_disjoint_ones_and_clipped():
     generator = np.random.default_rng(0)
     margins = generator.normal(5, 2, (50, 8))
     assert klom(margins, generator.permutation(margins)).tolist() == [0] * 8
-    disjoint = klom(torch.from_numpy(margins), margins + 50)
-    np.testing.assert_array_less(disjoint, math.log(1 + 1e5) + 1e-9)
     point, other = np.zeros((9, 1)), np.ones((4, 1))
     assert klom(point, other)[0] == pytest.approx(math.log(1 + 1e5))
     assert klom(point, other, floor=0.1)[0] == pytest.approx(math.log(11))
-    assert klom(point, point).tolist() == [0]
     far = np.array([[1e6, -1e6, 3], [250, -101, 3], [100, -100, 3]])
     assert klom(np.clip(far, -100, 100), far[::-1]).tolist() == [0, 0, 0]
     below = klom(far, far + 300, clip=2)  # the middle one: all at -2, against one of three
     assert below == pytest.approx([0, math.log(3), 0])
 
 
-@pytest.mark.parametrize("rounded", [False, True])
-@pytest.mark.parametrize("sizes", [(30, 30), (100, 41)])
+@pytest.mark.parametrize("rounded, sizes", [(False, (30, 30)), (True, (100, 41))])
 def test_klom_is_its_literal_definition(rounded, sizes):
     generator = np.random.default_rng(sizes[1])
     sides = [generator.normal(i, 3, (size, 10)) for i, size in enumerate(sizes)]
@@ -184,9 +161,7 @@ def test_klom_is_its_literal_definition(rounded, sizes):
     np.testing.assert_allclose(klom(unlearned, retrained), wanted, atol=1e-12)
 
 
-@pytest.mark.parametrize("options", [{"bins": 0}, {"clip": 0}, {"floor": 0}])
-def test_klom_refuses_bad_arguments(options):
-    with pytest.raises(ValueError, match="bins must be at least 1, clip positive and floor in"):
-        klom(np.ones((3, 2)), np.ones((3, 2)), **options)
-    with pytest.raises(ValueError, match=r"at least 1 .* \(0, 2\)"):
-        klom(np.ones((0, 2)), np.ones((3, 2)))
+def test_klom_refuses_bad_arguments():
+    for options in ({"bins": 0}, {"clip": 0}, {"floor": 0}):
+        with pytest.raises(ValueError, match="bins must be at least 1, clip positive and floor in"):
+            klom(np.ones((3, 2)), np.ones((3, 2)), **options)

@@ -24,8 +24,7 @@ COLUMNS = ("image_id", "age_group")
 class Challenge(NamedTuple):
     """The challenge's sets; ``validation`` and ``test`` are None if their csv is missing.
 
-    ``records`` has one table per set and one row per image, in the order of the images: what the
-    csv files say besides the label ("image_id", "age", "person_id").
+    ``records`` has one table per set, the csv file's, in the order of the images.
     """
 
     retain: Images
@@ -50,9 +49,8 @@ def load_challenge(
     """Read the challenge's data, or other data in the same layout.
 
     The folder holds retain.csv and forget.csv, optionally validation.csv and test.csv, with the
-    columns image_id, age_group, and usually age and person_id. Image "12-345" is the file
-    images/12/345.png; all images have one size. They are sorted by path, as in the organisers'
-    notebook, and kept as uint8 (N, 3, H, W), labelled by age group.
+    columns image_id and age_group. Image "12-345" is the file images/12/345.png. Images are sorted
+    by path, as in the organisers' notebook, and kept as uint8 (N, 3, H, W).
 
     Args:
         folder: with the csv files and images/.
@@ -115,7 +113,7 @@ def _read_records(file: Path, num_classes: int) -> pd.DataFrame:
 
 
 def _check_overlap(records: dict[str, pd.DataFrame]) -> None:
-    """Refuse an image in two sets, or twice in one: it would be retained and forgotten."""
+    """Refuse an image in two sets, or twice in one."""
     ids = pd.concat({part: rows.image_id for part, rows in records.items()})
     twice = ids[ids.duplicated(keep=False)]
     if len(twice):

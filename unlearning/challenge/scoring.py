@@ -94,9 +94,8 @@ def score_submission(
 ) -> Score:
     """Score a submission as the challenge does: F x RA_u / RA_r x TA_u / TA_r.
 
-    F is ``forgetting_quality`` of unlearned against retrained networks on the forget set; RA and TA
-    are the accuracies on the retain and the test set, means over the networks. Retraining itself
-    does not reach 1: print F next to the ceiling and the floor.
+    F is ``forgetting_quality`` on the forget set, RA and TA are mean accuracies on the retain and
+    the test set. Print F next to the ceiling and the floor.
 
     Args:
         submission: a folder or zip of checkpoints, or what ``measure_checkpoints`` returned for it.
@@ -133,16 +132,9 @@ def score_submission(
         floor = quality(copies).quality
     means = {name: float(values.mean()) for name, values in _utility(ours, theirs).items()}
     times = {"seconds": seconds, "retraining_seconds": retraining_seconds}
-    return Score(
-        score=challenge_score(details.quality, **means, **times),
-        quality=details.quality,
-        retain_ratio=means["retain_accuracy"] / means["retrained_retain_accuracy"],
-        test_ratio=means["test_accuracy"] / means["retrained_test_accuracy"],
-        ceiling=ceiling,
-        floor=floor,
-        **means,
-        details=details,
-    )
+    score = challenge_score(details.quality, **means, **times)
+    ratios = (means[f"{p}_accuracy"] / means[f"retrained_{p}_accuracy"] for p in ("retain", "test"))
+    return Score(score, details.quality, *ratios, ceiling, floor, **means, details=details)
 
 
 def _utility(ours: Arrays, theirs: Arrays) -> dict[str, np.ndarray]:
@@ -163,8 +155,7 @@ def measure_checkpoints(
 ) -> dict[str, np.ndarray]:
     """Measure every checkpoint and keep ``score_arrays``, in the order of their numbers.
 
-    Keep the result for the retrained networks: they are the same for every submission. If whole
-    classes are forgotten, the test accuracy is that of the retained classes, as in ``measure``.
+    Keep the result for the retrained networks: they are the same for every submission.
 
     Args:
         source: folder or zip whose ``.pth`` files are state dicts; a zip may hold them in folders.
@@ -216,8 +207,7 @@ def quality_table(
 
     Returns:
         The table, one row per name: F, its half width (95 %, over networks), F / ceiling, the score
-        without and with the rule that rejects methods over 20 % of retraining's time, accuracies
-        and time in per cent; and name -> ``ForgettingQuality``.
+        without and with the 20 % rule, accuracies and time; and name -> ``ForgettingQuality``.
     """
     theirs, rows, found = measured[retrained], {}, {}
     for name, ours in measured.items():
@@ -248,8 +238,8 @@ def attack_table(
 ) -> pd.DataFrame:
     """Other measures of the same networks: U-LiRA, RMIA and KLOM, see ``metrics.per_example``.
 
-    RMIA is offline, with the first few retrained networks as references. The first half of the
-    unseen images is its population, the second half are the non-members.
+    RMIA is offline. The first half of the unseen images is its population, the second half are the
+    non-members.
 
     Args:
         measured: as ``quality_table``; "seconds" is not read.

@@ -36,20 +36,17 @@ def write_checkpoints(
 ) -> list[Path]:
     """Unlearn ``count`` times and write ``<name>_<i>.pth``, the weights of ``unlearn(seed + i)``.
 
-    A checkpoint is a state dict of tensors only, as the challenge's scorer loads it. It appears
-    whole or not at all, and one that exists is not made again: after a kill at any moment, the same
-    call continues. Networks are made on joblib's workers, see ``run_many``; on a GPU pass
-    ``n_jobs=1``. Retrained networks can be written the same way, with another name and folder.
+    A checkpoint is a state dict of tensors only. It appears whole or not at all, and one that
+    exists is not made again: after a kill at any moment, the same call continues. Networks are made
+    on joblib's workers, see ``run_many``; on a GPU pass ``n_jobs=1``.
 
     Args:
         unlearn: ``unlearn(seed) -> network``.
-        original: the network that is unlearned. A checkpoint must have the same weights by name and
-            shape.
+        original: whose names and shapes of weights each checkpoint must have.
         folder: for the checkpoints, and a configuration.json that says how they were made.
         count: number of checkpoints. A larger count continues where a smaller one ended.
         seed: random seed of the first.
-        half: write float16, which halves the 23 GB of 512 ResNet-18. The organisers' notebook
-            writes float32.
+        half: write float16, half of the 23 GB of 512 ResNet-18; the organisers write float32.
         configuration: what else the checkpoints depend on, in values that JSON has.
         name: stem of the file names.
         n_jobs: as ``run_many``.
@@ -112,10 +109,7 @@ def zip_submission(
             f"{others[0]} is not one of the {count} checkpoints of this submission: "
             "pass the right count, or move the file away"
         )
-    with (
-        atomic_write(path) as tmp_path,
-        zipfile.ZipFile(tmp_path, "w", strict_timestamps=False) as archive,
-    ):
+    with atomic_write(path) as tmp, zipfile.ZipFile(tmp, "w", strict_timestamps=False) as archive:
         for file in tqdm(files, desc="zip", leave=False, disable=None):
             archive.write(file, file.name)
     return path

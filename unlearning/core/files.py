@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+_AROUND = Path(__file__).resolve().parent.parent.parent
+ROOT = _AROUND if (_AROUND / "notebooks").is_dir() else Path.cwd()  # the repo; else, here
 RESULTS = Path(os.environ.get("UNLEARNING_RESULTS", ROOT / "results"))
 CHECKPOINTS = RESULTS / "checkpoints"
 UNREADABLE = (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)

@@ -29,13 +29,11 @@ def fine_tune(
     """Continue training on the retain set alone, so that the rest is overwritten.
 
     Minimises E_retain[CE(f(x), y)]. With ``last_layers=k``, all layers before the last k are frozen
-    (CF-k); with ``reinitialised``, those k also start from new weights (EU-k), which for all layers
-    is retraining from scratch. Nothing pushes against the forget set: at a small ``lr`` it stays
-    known.
+    (CF-k); with ``reinitialised``, those k also start from new weights (EU-k). Nothing pushes
+    against the forget set: at a small ``lr`` it stays known.
 
-    Source: the NeurIPS 2023 unlearning challenge's baseline; CF-k and EU-k: Goel et al., Towards
-    Adversarial Evaluations for Inexact Machine Unlearning, arXiv 2201.06640. A layer here is one
-    with weights, in the order of ``named_modules``; a normalisation goes with the layer before it.
+    Source: the NeurIPS 2023 unlearning challenge's baseline; CF-k and EU-k: Goel et al., arXiv
+    2201.06640. A layer is one with weights; a normalisation goes with the layer before it.
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
@@ -57,17 +55,9 @@ def fine_tune(
     if reinitialised:
         reinitialise(nn.ModuleList(trained), seed=seed)
     with nullcontext() if last_layers is None else _frozen_except(model, trained):
-        return minimise(
-            model,
-            retain,
-            classification_loss,
-            epochs=epochs,
-            lr=lr,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            seed=seed,
-            title="fine-tuning",
-        )
+        sgd = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "seed": seed}
+        loss = classification_loss
+        return minimise(model, retain, loss, epochs=epochs, title="fine-tuning", **sgd)
 
 
 def _last_modules(model: nn.Module, count: int | None) -> list[nn.Module]:

@@ -42,15 +42,14 @@ def impair_repair(
        labelled c, so the weights that recognised c now recognise noise.
     3. Repair: Adam on E_retain[CE(f(x), y)].
 
-    No forgotten image is read. Impair and repair read the batches in the order of ``retain``: for
-    a curriculum, give the batches of ``curriculum(...)``.
+    No forgotten image is read. The batches keep their order: those of ``curriculum(...)`` may be
+    given.
 
     Source: Tarun et al., Fast Yet Effective Machine Unlearning (UNSIR), IEEE TNNLS 2023, algorithm
-    1, with the learning rates and 5 x 8 noise steps of the authors' code. Three differences: they
-    shuffle 20 copies of each class's noise batch among 8,000 retained images, here each retain
-    batch is joined by noise drawn with replacement, by default in the same proportion; they give
-    the noise of all classes one label, here each class keeps its own; they learn the noise with the
-    network in train mode, which moves its BatchNorm statistics, here it is in eval mode.
+    1, with the learning rates and 5 x 8 noise steps of the authors' code. Three differences: here
+    each retain batch is joined by noise drawn with replacement, by default in their proportion (20
+    noise batches to 8,000 images); each class's noise keeps its own label, theirs has one for all;
+    the noise is learned in eval mode, theirs in train mode, which moves BatchNorm statistics.
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
@@ -69,8 +68,8 @@ def impair_repair(
 
     Raises:
         Diverged: if a loss is no longer finite; names the step and the learning rate.
-        ValueError: if ``forget_classes`` is empty, or names a class that the network does not have
-            or that is retained; if ``noise_size`` or ``noise_ratio`` is not positive.
+        ValueError: if ``forget_classes`` is empty, or a class does not exist or is retained; if
+            ``noise_size`` or ``noise_ratio`` is not positive.
     """
     if noise_size < 1 or not 0 < noise_ratio < math.inf:
         raise ValueError(
@@ -80,15 +79,8 @@ def impair_repair(
     with seeded(seed, device_of(model)):  # a DataLoader draws whenever it is read
         classes = _check_forgettable(model, retain, forget_classes)
         shape = next(iter(retain))[0].shape[1:]
-    noise = error_maximising_noise(
-        model,
-        classes,
-        (noise_size, *shape),
-        lr=noise_lr,
-        steps=noise_steps,
-        penalty=noise_penalty,
-        seed=seed,
-    )
+    options = {"lr": noise_lr, "steps": noise_steps, "penalty": noise_penalty, "seed": seed}
+    noise = error_maximising_noise(model, classes, (noise_size, *shape), **options)
     model = copy.deepcopy(model)
     noisy = _WithNoise(retain, noise, noise_ratio, seed)
     adam, loss = {**_ADAM, "seed": seed}, classification_loss

@@ -27,8 +27,7 @@ def negative_gradient(
     """Climb the loss on the forget set.
 
     Maximises E_forget[CE(f(x), y)]. The loss has no upper bound: too large an ``lr`` or too many
-    ``epochs`` wreck the network, so watch the retain accuracy. ``stop_at_chance`` ends the climb at
-    the first batch whose loss reaches log K, the loss of a guess. The retain set is not read.
+    ``epochs`` wreck the network, so watch the retain accuracy. The retain set is not read.
     BatchNorm statistics move too, towards those of the forget set.
 
     Source: Golatkar et al., Eternal Sunshine of the Spotless Net, CVPR 2020, section 6 ("negative
@@ -41,7 +40,7 @@ def negative_gradient(
         lr: first learning rate of SGD; a cosine takes it to 0.
         momentum: momentum of SGD.
         weight_decay: L2 penalty of SGD.
-        stop_at_chance: end at the first batch whose loss reaches log K.
+        stop_at_chance: end at the first batch whose loss reaches log K, the loss of a guess.
         seed: random seed for dropout.
 
     Raises:
@@ -56,18 +55,10 @@ def negative_gradient(
         chance = math.log(logits.shape[-1])
         return -cross_entropy(logits, labels)
 
-    return minimise(
-        model,
-        forget,
-        ascent,
-        epochs=epochs,
-        lr=lr,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        stop=(lambda value: -value >= chance) if stop_at_chance else None,
-        seed=seed,
-        title="negative gradient",
-    )
+    sgd = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "seed": seed}
+    stop = (lambda value: -value >= chance) if stop_at_chance else None
+    title = "negative gradient"
+    return minimise(model, forget, ascent, epochs=epochs, stop=stop, title=title, **sgd)
 
 
 def negative_gradient_plus(
@@ -85,8 +76,7 @@ def negative_gradient_plus(
     """NegGrad+: descend on the retain set while climbing on the forget set.
 
     Minimises alpha E_retain[CE(f(x), y)] - (1 - alpha) E_forget[CE(f(x), y)]. Each step takes one
-    batch of each; an epoch is a pass over the retain set, and the forget set is cycled. Both
-    batches go through the network as one, so BatchNorm sees them together.
+    batch of each, as one for BatchNorm. The forget set is cycled.
 
     Source: Kurmanji et al., Towards Unbounded Machine Unlearning, NeurIPS 2023, section 5 (their
     beta is this alpha). Their code reads the two batches in two passes, or in eval mode; one joint
@@ -110,26 +100,13 @@ def negative_gradient_plus(
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be between 0 and 1, not {alpha}")
 
-    def loss(
-        model: nn.Module,
-        retain_images: Tensor,
-        retain_labels: Tensor,
-        forget_images: Tensor,
-        forget_labels: Tensor,
-    ) -> Tensor:
+    def loss(model: nn.Module, *batch: Tensor) -> Tensor:
+        retain_images, retain_labels, forget_images, forget_labels = batch
         logits = model(torch.cat([retain_images, forget_images]))
         retain_logits, forget_logits = logits.tensor_split([len(retain_labels)])
         descent = cross_entropy(retain_logits, retain_labels)
         return alpha * descent - (1 - alpha) * cross_entropy(forget_logits, forget_labels)
 
-    return minimise(
-        copy.deepcopy(model),
-        ZipCycle(retain, forget),
-        loss,
-        epochs=epochs,
-        lr=lr,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        seed=seed,
-        title="NegGrad+",
-    )
+    sgd = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "seed": seed}
+    both = ZipCycle(retain, forget)
+    return minimise(copy.deepcopy(model), both, loss, epochs=epochs, title="NegGrad+", **sgd)

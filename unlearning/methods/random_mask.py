@@ -30,8 +30,7 @@ def random_mask(
     grow again: the mask is a partial reset, not pruning. BatchNorm is recognised by its type.
 
     Source: a public entry to the NeurIPS 2023 unlearning challenge, which used lr 1e-4 on a
-    ResNet-18; the default here is larger, because a small network needs it to recover in five
-    epochs.
+    ResNet-18; a small network needs the larger default to recover in five epochs.
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
@@ -55,15 +54,6 @@ def random_mask(
         for _, layer in weight_layers(model):
             for w in layer.parameters(recurse=False):
                 w *= (torch.rand(w.shape, generator=generator) >= ratio).to(w)
-    return minimise(
-        model,
-        retain,
-        classification_loss,
-        epochs=epochs,
-        lr=lr,
-        optimizer="adam",
-        weight_decay=weight_decay,
-        final_lr=0.1,
-        seed=seed,
-        title="random mask",
-    )
+    adam = {"optimizer": "adam", "lr": lr, "weight_decay": weight_decay, "final_lr": 0.1}
+    options = {**adam, "seed": seed, "title": "random mask"}
+    return minimise(model, retain, classification_loss, epochs=epochs, **options)

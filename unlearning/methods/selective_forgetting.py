@@ -31,14 +31,12 @@ def selective_forgetting(
 
     .. math:: w' = w + n, \quad n \sim N(0, \alpha F^{-1})
 
-    with F the diagonal Fisher information of the retain set. No training follows, and the forget
-    set is not read. In the authors' practical form, step by step:
+    with F the diagonal Fisher information of the retain set. In the authors' practical form:
 
     1. v = 1 / (F + 1e-8), clamped at ``max_variance``, in the last layer at ``max_variance_last``;
     2. v is averaged over the inputs of each unit (dim 1 of a weight) and multiplied by alpha;
     3. the last-layer rows of ``forget_classes`` are reset: the weights to 0, v to 1e-4;
-    4. v is multiplied by ten in the last layer and in one-dimensional parameters (BatchNorm,
-       biases).
+    4. v is multiplied by ten in the last layer, in biases and in BatchNorm.
 
     Source: Golatkar et al., Eternal Sunshine of the Spotless Net, CVPR 2020, section 5, and the
     authors' code. The paper's noise has variance F^{-1/2}; their code's, and this, F^{-1}. The
@@ -54,8 +52,7 @@ def selective_forgetting(
         estimator: of the Fisher information, "exact" or "sampled", which is cheaper and noisier.
         scale_by: "std" scales standard normal noise by sqrt(v). "variance" scales it by v itself,
             as one public copy of the method does: at alpha 1e-6 that forgets nothing.
-        fisher: the Fisher diagonal, if already computed: to try several ``alpha``. ``retain`` is
-            then not read.
+        fisher: the Fisher diagonal, if already computed; ``retain`` is then not read.
         seed: random seed for the noise and for sampled labels.
 
     Raises:

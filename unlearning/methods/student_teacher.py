@@ -32,25 +32,21 @@ def student_teacher(
     .. math:: \min_w \; E_{x \in retain \cup forget} \; KL(p_t(x) \,\|\, p_w(x))
 
     with p the softmax of logits / ``temperature``. The student w starts from the model. Its teacher
-    t is the model itself on the retain set and ``bad_teacher`` on the forget set. No label is read.
-    Each step takes a batch of the retain set and one of the forget set, which is cycled. The
-    student reads both in one pass; the mean is over all their images.
+    t is the model itself on the retain set and ``bad_teacher`` on the forget set. Each step takes a
+    batch of both, in one pass; the mean is over all their images. The forget set is cycled.
 
     Source: Chundawat et al., Can Bad Teaching Induce Forgetting?, AAAI 2023, section 4, and the
     authors' code (temperature 1, 30 % of the retain set, 1 epoch of Adam at 1e-4; a small network
-    that is not pretrained needs a larger rate). Their batches mix both sets in proportion, so a
-    small forget set is seen once; here it has a share of every batch. Their code also divides the
-    divergence by K.
+    needs a larger rate). Their batches mix both sets in proportion, and their code also divides
+    the divergence by K.
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
         retain: batches of images (B, C, H, W), float, normalised, and labels (B,), not read.
         forget: the same, to be forgotten.
-        bad_teacher: incompetent teacher, not changed; by default the model with new random
-            weights. ``impair_repair(..., repair_epochs=0)`` makes another one.
+        bad_teacher: not changed; by default the model with new random weights.
         temperature: temperature of both softmaxes.
-        retain_fraction: share of the retain batches that is read, in (0, 1]. Which places in the
-            order are read is drawn once, and is the same in each epoch.
+        retain_fraction: share of the retain batches that is read, in (0, 1], drawn once.
         epochs: passes over that share.
         lr: first learning rate of Adam; a cosine takes it to 0.
         weight_decay: L2 penalty of Adam.
@@ -71,26 +67,17 @@ def student_teacher(
     else:
         bad = copy.deepcopy(bad_teacher).to(device_of(model)).eval()
 
-    def loss(
-        student: nn.Module, retain_images: Tensor, _: Tensor, forget_images: Tensor, __: Tensor
-    ) -> Tensor:
+    def loss(student: nn.Module, *batch: Tensor) -> Tensor:
+        retain_images, _, forget_images, _ = batch
         with torch.no_grad():
             teachers = _cat_outputs(good(retain_images), bad(forget_images)).float()
         logits = student(torch.cat([retain_images, forget_images])).float()
         target = (teachers / temperature).log_softmax(-1).exp()
         return kl_divergence(target, logits / temperature)
 
-    return minimise(
-        student,
-        ZipCycle(Subsample(retain, retain_fraction, seed), forget),
-        loss,
-        epochs=epochs,
-        lr=lr,
-        optimizer="adam",
-        weight_decay=weight_decay,
-        seed=seed,
-        title="bad teacher",
-    )
+    both = ZipCycle(Subsample(retain, retain_fraction, seed), forget)
+    adam = {"optimizer": "adam", "lr": lr, "weight_decay": weight_decay, "seed": seed}
+    return minimise(student, both, loss, epochs=epochs, title="bad teacher", **adam)
 
 
 def _cat_outputs(good: Tensor, bad: Tensor) -> Tensor:

@@ -38,25 +38,19 @@ def uniform_target(
 
     and, if ``retain`` is given, (1 - alpha) times that plus alpha E_retain[CE(f(x), y)]. Without
     the retain term the network learns the same answer to everything and collapses. BatchNorm sees
-    the two batches of a step together.
-
-    If all probabilities are equal, which one is largest is a matter of chance, and the forgotten
-    class may win. ``forget_classes`` get u_k = 0 and the other classes share the rest: the network
-    learns to be undecided among the classes that it still knows, like one retrained without them.
+    the two batches of a step together. With ``forget_classes``, u_k = 0 for those, and the other
+    classes share the rest: else a forgotten class may win by chance.
 
     Source: a public MNIST unlearning project (MSE on the logits, forget set alone, continuing with
-    the Adam of training). The KL form, the retain term and ``forget_classes`` are ours, after the
-    "random labels" of Golatkar et al. 2020: cross-entropy with random labels is, in expectation,
-    the KL form plus a constant.
+    the Adam of training). The KL form, the retain term and ``forget_classes`` are ours; the KL form
+    is, plus a constant, the expectation of the "random labels" of Golatkar et al. 2020.
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
         forget: batches of images (B, C, H, W), float, normalised, and labels (B,), long (not read).
-        retain: the same, to be kept, labels read; an epoch is then a pass over it, and the forget
-            set is cycled.
+        retain: the same, to be kept, labels read; the forget set is then cycled.
         objective: "kl" or "mse".
-        forget_classes: classes left out of the uniform distribution; by default none, as first
-            published.
+        forget_classes: classes left out of the uniform distribution.
         alpha: weight of the retain term, between 0 and 1; not used without ``retain``.
         epochs: passes over ``retain``, or without it over ``forget``.
         lr: learning rate of Adam.
@@ -82,13 +76,8 @@ def uniform_target(
     def forget_loss(model: nn.Module, forget_images: Tensor, _: Tensor) -> Tensor:
         return to_uniform(model(forget_images))
 
-    def joint_loss(
-        model: nn.Module,
-        retain_images: Tensor,
-        retain_labels: Tensor,
-        forget_images: Tensor,
-        _: Tensor,
-    ) -> Tensor:
+    def joint_loss(model: nn.Module, *batch: Tensor) -> Tensor:
+        retain_images, retain_labels, forget_images, _ = batch
         logits = model(torch.cat([retain_images, forget_images]))
         retain_logits, forget_logits = logits.tensor_split([len(retain_labels)])
         retain_loss = cross_entropy(retain_logits, retain_labels)
@@ -98,14 +87,7 @@ def uniform_target(
     adam = torch.optim.Adam(model.parameters(), lr)
     if optimizer_state is not None:
         adam.load_state_dict(copy.deepcopy(optimizer_state))  # Adam updates its moments in place
-    return minimise(
-        model,
-        forget if retain is None else ZipCycle(retain, forget),
-        forget_loss if retain is None else joint_loss,
-        epochs=epochs,
-        lr=lr,
-        optimizer=adam,
-        schedule=schedule,
-        seed=seed,
-        title="uniform target",
-    )
+    batches = forget if retain is None else ZipCycle(retain, forget)
+    loss = forget_loss if retain is None else joint_loss
+    options = {"optimizer": adam, "schedule": schedule, "title": "uniform target"}
+    return minimise(model, batches, loss, epochs=epochs, lr=lr, seed=seed, **options)

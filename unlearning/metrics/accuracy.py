@@ -11,8 +11,7 @@ from .arrays import Array, check_labelled, log_odds
 def accuracy(logits: Array, labels: Array) -> float:
     """Fraction of examples whose largest logit is at the label, in [0, 1].
 
-    On every part, an unlearned network should be close to the retrained one, not as low or as high
-    as possible.
+    An unlearned network should be close to the retrained one, not as low or high as possible.
 
     >>> accuracy(np.array([[2.0, 1.0], [3.0, 0.0]]), np.array([0, 1]))
     0.5
@@ -38,6 +37,6 @@ def per_class_accuracy(logits: Array, labels: Array) -> np.ndarray:
 def cross_entropies(logits: Array, labels: Array) -> np.ndarray:
     """Cross-entropy of each example in nats, (S,): -log p_y = log(1 + exp(-f)), f its log-odds.
 
-    Computed in float64. Through the log-odds, the loss of a very sure network is not rounded to 0.
+    Through the log-odds, in float64, the loss of a very sure network is not rounded to 0.
     """
     return np.logaddexp(0, -log_odds(*check_labelled(logits, labels)))

@@ -12,7 +12,7 @@ def js_divergence(logits_a: Array, logits_b: Array) -> float:
     """Jensen-Shannon divergence of the softmax outputs, mean over examples, in bits.
 
     (KL(p, m) + KL(q, m)) / 2 with m = (p + q) / 2, divided by ln 2. In [0, 1]: 0 for equal outputs,
-    exactly 1 for disjoint ones. Between an unlearned and the retrained network, 0 is best.
+    exactly 1 for disjoint ones.
 
     >>> js_divergence(np.array([[1000.0, 0.0]]), np.array([[0.0, 1000.0]]))
     1.0
@@ -48,9 +48,8 @@ def zero_retrain_forgetting(logits: Array, random_logits: Array) -> float:
 def activation_distance(logits_a: Array, logits_b: Array) -> float:
     """L2 distance of the softmax outputs, mean over examples; in [0, sqrt 2], 0 is best.
 
-    Published between an unlearned and the retrained network, on the forget set.
-
-    Source: Golatkar et al. 2021; Chundawat et al., AAAI 2023.
+    Source: Golatkar et al. 2021; Chundawat et al., AAAI 2023: on the forget set, from the
+    retrained network.
 
     Args:
         logits_a, logits_b: logits (S, K) of two networks on the same examples.

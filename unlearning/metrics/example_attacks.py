@@ -1,8 +1,7 @@
 """Can an attacker tell from one example's confidence f which network is unlearned?
 
-Two samples of f, from unlearned and from retrained networks, are attacked by thresholds and by
-intervals. Samples are sorted first; errors are counted, not rated: counts are exact, and index
-tables of logarithms.
+Samples are sorted first; errors are counted, not rated: counts are exact, and index tables of
+logarithms.
 """
 
 from __future__ import annotations
@@ -36,10 +35,8 @@ def attack_at(
     """Attack one example with a threshold of your own: FPR, FNR and eps.
 
     The sample with the larger median is the positive one, the unlearned if the medians are equal;
-    f >= threshold is called positive. FPR is the fraction of the other sample that is called
-    positive, FNR the fraction of the positive sample that is not. eps is that of
-    ``forgetting_quality``, in [0, 50]; it is NaN if exactly one rate is 0, since such an attack is
-    discarded.
+    f >= threshold is called positive. eps is that of ``forgetting_quality``, in [0, 50]; it is NaN
+    if exactly one rate is 0, since such an attack is discarded.
 
     >>> fpr, fnr, eps = attack_at(3, np.array([0, 1, 2, 6]), np.array([3, 5, 7, 1, 9]), delta=0)
     >>> float(fpr), float(fnr), float(eps.round(3))
@@ -115,10 +112,7 @@ def _range(sample: np.ndarray) -> float:
 
 
 def _thresholds_between(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The grid of 100 thresholds per unit of the joint range, reduced to points next to a value.
-
-    All points between two neighbouring values make the same errors, so a wide range costs no more.
-    """
+    """The grid of 100 thresholds per unit of the joint range, reduced to points next to a value."""
     values = np.concatenate([one, other])
     low, high = values.min(), values.max()
     last = np.ceil(np.round((high - low) * PER_UNIT, 6)) - 1
@@ -167,21 +161,14 @@ def _largest_eps(
 
 
 def _eps(
-    false_positives: np.ndarray,
-    false_negatives: np.ndarray,
-    positives: int,
-    negatives: int,
-    delta: float,
+    fp: np.ndarray, fn: np.ndarray, positives: int, negatives: int, delta: float
 ) -> np.ndarray:
     """eps of attacks: at least 0, infinite without errors, minus infinity if discarded."""
     log_fpr, log_tnr = _log_rates(negatives, delta)
     log_fnr, log_tpr = _log_rates(positives, delta)
     with np.errstate(invalid="ignore"):  # from attacks that are discarded
-        eps = np.maximum(
-            log_tnr[false_positives] - log_fnr[false_negatives],
-            log_tpr[false_negatives] - log_fpr[false_positives],
-        )
-    discarded = (false_positives == 0) != (false_negatives == 0)
+        eps = np.maximum(log_tnr[fp] - log_fnr[fn], log_tpr[fn] - log_fpr[fp])
+    discarded = (fp == 0) != (fn == 0)
     return np.where(discarded, -np.inf, np.maximum(eps, 0))
 
 

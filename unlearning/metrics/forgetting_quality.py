@@ -1,9 +1,8 @@
 """Can many unlearned networks be told from many retrained ones, example by example?
 
-The measure of the NeurIPS 2023 unlearning challenge. For each forgotten example, the unlearned
-networks give one sample of a confidence f, and the retrained networks give another. Attacks that
-see only f try to tell the networks apart, and eps is the differential privacy that the strongest of
-them still allows.
+The measure of the NeurIPS 2023 unlearning challenge: for each forgotten example, attacks that see
+only a confidence f try to tell the networks apart, and eps is the differential privacy that the
+strongest of them still allows.
 """
 
 from __future__ import annotations
@@ -14,16 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from .arrays import Array, as_numpy, check_labelled, check_samples, log_odds
-from .example_attacks import NARROW, AttackAt, attack_at, check_delta, strongest_attacks
-
-__all__ = [
-    "AttackAt",
-    "ForgettingQuality",
-    "attack_at",
-    "challenge_score",
-    "forgetting_quality",
-    "logit_scaled_confidence",
-]
+from .example_attacks import NARROW, check_delta, strongest_attacks
+from .example_attacks import AttackAt as AttackAt
+from .example_attacks import attack_at as attack_at
 
 BIN = 0.5  # width in eps of a step of H
 SLOWEST = 0.2  # fraction of retraining's seconds above which a method is rejected
@@ -46,9 +38,8 @@ class ForgettingQuality(NamedTuple):
 def logit_scaled_confidence(logits: Array, labels: Array) -> np.ndarray:
     """Confidence in the label on an unbounded scale: f = log p_y - log sum_{c != y} p_c.
 
-    This is the logit of p_y: any real number, 0 if the label has probability one half. Over
-    networks it is nearly normal, which p_y is not. Computed in float64 as z_y - logsumexp of the
-    other logits, so it is finite however sure the network is.
+    This is the logit of p_y; over networks it is nearly normal. Computed in float64 as z_y minus
+    the logsumexp of the other logits, so it is finite however sure the network is.
 
     >>> logit_scaled_confidence(np.array([[2.0, 0.5]]), np.array([0]))
     array([1.5])
@@ -99,8 +90,8 @@ def forgetting_quality(
     of the other, eps is 50: without this guard, N copies of one network would look perfectly
     forgotten.
 
-    F is in [0, 1]; larger is better. Retraining itself does not reach 1: equal Gaussians give 0.16
-    to 0.19 for 16 to 512 networks. Print F next to that of a second set of retrained networks (the
+    F is in [0, 1]; larger is better. Retraining itself does not reach 1 (equal Gaussians: 0.16 to
+    0.19 for 16 to 512 networks): print F next to that of a second set of retrained networks (the
     ceiling) and of the original (the floor).
 
     Source: the challenge's evaluation document, with its 13 bins, and the organisers' released
@@ -112,16 +103,15 @@ def forgetting_quality(
         delta: delta of the differential privacy.
         bins: number of steps of H.
         narrow: threshold of the guard, as a fraction of the wider range; 0 turns the guard off.
-        resamples: bootstrap resamples for the two intervals; 0 leaves them out. Each costs as much
-            as the call without them (about 0.4 s for 512 + 512 networks and 100 examples).
+        resamples: bootstrap resamples for the two intervals; each costs as much as F itself.
         seed: random seed for the bootstrap.
 
     Returns:
         ``quality``, ``eps`` (S,) and ``attack`` (S,). With ``resamples``, also two 95 % intervals:
-        ``interval_examples``, had other examples been forgotten, from percentiles of the resampled
-        mean; ``interval_networks``, had other networks been trained, as F ± 1.96 standard
-        deviations of F over resampled networks. Percentiles would be wrong for the latter: networks
-        drawn twice make the samples easier to tell apart, so a resampled F is below F.
+        ``interval_examples``, had other examples been forgotten, from percentiles;
+        ``interval_networks``, had other networks been trained, as F ± 1.96 standard deviations
+        over resampled networks. Networks drawn twice are easier to tell apart, so a resampled F is
+        below F, and percentiles would be wrong.
 
     Raises:
         ValueError: if a side has fewer than two networks, the examples differ in number, there are
@@ -159,8 +149,7 @@ def challenge_score(
 ) -> float:
     """The challenge's score: F x RA_u / RA_r x TA_u / TA_r, accuracies averaged over networks.
 
-    The score is at least 0, and larger is better; compare it with the ceiling, the score of a
-    second set of retrained networks. If both times are given, a method that takes more than 20 % of
+    At least 0; larger is better. If both times are given, a method that takes more than 20 % of
     retraining's time is rejected: its score is 0.
 
     Source: as ``forgetting_quality``.

@@ -20,8 +20,7 @@ def membership_attack(
 
     The larger set is subsampled to the size of the smaller one. The attack is logistic regression
     on the cross-entropy, scored by its mean accuracy over stratified shuffle splits with a tenth
-    held out. In [0, 1]; 0.5 is a guess. Compare it with the retrained network's, which is about
-    0.5: a value below that is no better.
+    held out. In [0, 1]; compare it with the retrained network's, about 0.5, a guess.
 
     Source: the starting kit of the NeurIPS 2023 unlearning challenge.
 
@@ -55,9 +54,8 @@ def confidence_attack(
     """MIA efficacy: the fraction of the forget set that an attacker calls non-members.
 
     A support vector machine (C 3, RBF kernel, gamma "auto") on the confidence p_y is trained on
-    the test set T against |T| members drawn from the retain set, and applied to the forget set. If
-    the retain set is the smaller one, the test set is subsampled instead. In [0, 1]; compare it
-    with the retrained network's.
+    the test set against as many members drawn from the retain set (the larger set is subsampled),
+    and applied to the forget set. In [0, 1]; compare it with the retrained network's.
 
     Source: Fan et al., SalUn, ICLR 2024; Song and Mittal, USENIX Security 2021.
 

@@ -15,12 +15,12 @@ from sklearn.metrics import auc, roc_curve
 
 from .arrays import Array, as_numpy, check_samples
 
-SMALLEST_DEVIATION = 1e-6  # of f; that of copies of one network is 0, which cannot divide
+SMALLEST_DEVIATION = 1e-6  # of f; that of copies of one network is 0
 LOW_FPR = 0.01
 
 
 class Roc(NamedTuple):
-    """How well scores tell members from others; a guess has AUC 0.5, TPR 0.01 and a diagonal."""
+    """How well scores tell members from others."""
 
     auc: float
     tpr_at_1_percent_fpr: float
@@ -42,9 +42,8 @@ class ULira(NamedTuple):
 def roc(members: Array, others: Array) -> Roc:
     """ROC of telling members from others by a score that is larger for members.
 
-    ``auc`` is in [0, 1], and 0.5 is a guess. ``tpr_at_1_percent_fpr`` is the largest true positive
-    rate of any threshold with a false positive rate of at most 1 %, and 0.01 is a guess; with fewer
-    than 100 others, none of them may be called a member. After unlearning, a guess is best.
+    ``tpr_at_1_percent_fpr`` is the largest true positive rate of any threshold with a false
+    positive rate of at most 1 %. After unlearning, a guess is best: AUC 0.5, TPR 0.01.
 
     >>> roc(np.array([0.9, 0.4]), np.array([0.1, 0.5])).auc
     0.75
@@ -71,13 +70,10 @@ def u_lira(forgotten: Array, unseen: Array) -> ULira:
     For each example, a normal density p_f is fitted (by maximum likelihood) to the networks that
     were trained on it and then forgot it, and p_o to those that never saw it, each time without the
     network that is scored. Its score is p_f / (p_f + p_o), in [0, 1]. The ROC pools all networks
-    and examples, forgotten against unseen. It uses log(p_f / p_o), which has the order of the
-    scores and does not saturate.
+    and examples; it uses log(p_f / p_o), which does not saturate.
 
-    The AUC is in [0, 1]; 0.5 is best. With few networks it is lower, since leaving one out moves
-    the density away from it: where there is nothing to tell apart, 4 normal values per side give
-    0.43, 8 give 0.49 and 16 or more 0.50. Compare it with the AUC of a second set of unseen
-    networks.
+    An AUC of 0.5 is best. With few networks it is lower, since leaving one out moves the density
+    away from it: 4 equal normal values per side give 0.43, 8 give 0.49 and 16 or more 0.50.
 
     Source: Hayes et al., Inexact Unlearning Needs More Careful Evaluations to Avoid a False Sense
     of Privacy, arXiv 2403.01218.
@@ -134,12 +130,12 @@ def rmia(
 
         (p_y(x | m) / p(x)) / (p_y(z | m) / p(z)) > gamma,
 
-    where p(.) is the mean of p_y over the reference networks; one reference is enough. The score is
-    in [0, 1] and larger for members; a guess has AUC 0.5 in ``roc(members, others)``.
+    where p(.) is the mean of p_y over the reference networks, one or more. It is larger for
+    members; a guess has AUC 0.5 in ``roc(members, others)``.
 
-    If half of the references were trained on x (online), p(x) is used as it is: ``offline_a`` 1. If
-    none was (offline), p(x) is too small and is replaced by ((1 + a) p + 1 - a) / 2, for x and z
-    alike. Choose a in [0, 1] on a network whose members are known; the authors' code has 0.3.
+    If half of the references were trained on x (online), ``offline_a`` is 1. If none was (offline),
+    p(x) is too small and is replaced by ((1 + a) p + 1 - a) / 2, for x and z alike. Choose a on a
+    network whose members are known; the authors' code has 0.3.
 
     Source: Zarifzadeh, Liu and Shokri, Low-Cost High-Power Membership Inference Attacks, ICML 2024;
     gamma 1 as in the authors' code.
@@ -189,11 +185,8 @@ def _check_confidences(
     shapes = " and ".join(str(side.shape) for side in sides)
     attacked, references = sides
     fits = attacked.ndim in (1, 2) and references.ndim == 2
-    if (
-        not fits
-        or attacked.shape[-1] != references.shape[1]
-        or 0 in attacked.shape + references.shape
-    ):
+    fits = fits and attacked.shape[-1] == references.shape[1]
+    if not fits or 0 in attacked.shape + references.shape:
         raise ValueError(f"{name} must be (S,) or (N, S), their references (R, S), not {shapes}")
     if not all(((side >= 0) & (side <= 1)).all() for side in sides):
         raise ValueError(f"{name}: some probabilities are not in [0, 1]")
@@ -219,13 +212,12 @@ def klom(
     retrained networks in a bin, KLOM is the sum of p log(p / q). Where p > 0, q is at least
     ``floor``; q is then scaled to sum to 1.
 
-    In [0, log(1 + 1 / floor)], which is 11.5 by default; 0 is best. A second set of retrained
-    networks does not reach 0 (0.36 for 100 normal values per side), so compare with its KLOM. The
-    authors report the mean and the 95th percentile over the examples of the forget, retain and test
-    set: ``np.percentile(klom(...), 95)``.
+    In [0, log(1 + 1 / floor)], by default 11.5; 0 is best. A second set of retrained networks does
+    not reach 0 (0.36 for 100 normal values per side), so compare with its KLOM. The authors report
+    the mean and the 95th percentile over the forget, retain and test set.
 
     Source: Rinberg et al., Easy Data Unlearning Bench (EasyDUB). Their code leaves out the largest
-    margin; here it is counted in the last bin.
+    margin; here it is in the last bin.
 
     Args:
         unlearned_margins: (N, S), one row per network.

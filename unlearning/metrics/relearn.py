@@ -28,8 +28,8 @@ def relearn_time(
 ) -> float:
     """Steps of training on ``relearn`` until the accuracy on ``forget`` reaches ``target``.
 
-    Few steps mean that the knowledge was hidden, not gone. Compare with the retrained network's
-    steps: the ratio of the two is the Anamnesis index, and 1 is ideal.
+    Few steps mean that the knowledge was hidden, not gone. The ratio to the retrained network's
+    steps is the Anamnesis index: 1 is ideal.
 
     Source: Golatkar et al. 2020, section 6; Chundawat et al., Zero-Shot Machine Unlearning, 2023.
 
@@ -61,16 +61,7 @@ def relearn_time(
 
     if target_met():
         return 0.0
-    minimise(
-        model,
-        relearn,
-        classification_loss,
-        epochs=math.ceil(max_steps / len(relearn)),
-        lr=lr,
-        optimizer=optimizer,
-        schedule="constant",
-        stop=stop,
-        seed=seed,
-        title="relearning",
-    )
+    options = {"lr": lr, "optimizer": optimizer, "schedule": "constant", "seed": seed}
+    options |= {"epochs": math.ceil(max_steps / len(relearn)), "stop": stop}
+    minimise(model, relearn, classification_loss, title="relearning", **options)
     return float(steps) if reached else math.inf

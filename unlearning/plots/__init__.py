@@ -4,12 +4,10 @@ A method has one colour and marker in every figure, and a part of the data has o
 are the caller's: a finding with its numbers. In a notebook every figure carries alt text.
 """
 
-from .distributions import densities, eps_histograms, loss_histograms
-from .images import example_images
+from .curves import lines, sweep, trade_off
+from .samples import densities, eps_histograms, example_images, loss_histograms
 from .style import method_style, save_and_close
-from .sweeps import lines, sweep
 from .tables import comparison, differences, per_class, stages
-from .trades import trade_off
 
 __all__ = ["comparison", "densities", "differences", "eps_histograms", "example_images", "lines"]
 __all__ += ["loss_histograms", "method_style", "per_class", "save_and_close", "stages", "sweep"]

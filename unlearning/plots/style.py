@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import textwrap
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from PIL import Image
 
 from ..core.files import atomic_write
 from ..methods import METHODS
-from ..report import in_per_cent
+from ..report import STANDARD, heading, in_per_cent
 
 Tables = Mapping[str, pd.DataFrame]  # scenario -> its table, as ``report.table`` gives it
-MaybePath = Path | str | None
+Target = Path | str | None  # where a figure is saved
 
 # Okabe and Ito's colours and two darker ones, told apart by colour-blind readers.
 BLUE, RED, GREEN, PINK, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
@@ -33,21 +34,11 @@ BLACK, GREY = "#222222", "#555555"
 RESERVED = {"original": (BLACK, "X"), "retrained": (GREY, "o"), "retrained again": (GREY, "s")}
 COLOURS = {"retain": BLUE, "forget": RED, "test": GREEN, "test_forget": PINK}
 COLOURS |= {"membership_attack": INDIGO, "confidence_attack": ORANGE}
-STYLE = {
-    "figure.dpi": 100,
-    "savefig.dpi": 200,
-    "figure.constrained_layout.use": True,
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.formatter.useoffset": False,
-    "grid.color": "#e3e3e3",
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-}
+STYLE = {"figure.dpi": 100, "savefig.dpi": 200, "figure.constrained_layout.use": True}
+STYLE |= {"font.size": 10, "axes.titlesize": 10.5, "legend.frameon": False, "lines.linewidth": 1.6}
+STYLE |= {"axes.spines.top": False, "axes.spines.right": False, "axes.formatter.useoffset": False}
+STYLE |= {"axes.grid": True, "axes.axisbelow": True, "grid.color": "#e3e3e3"}
+GOAL = "dashed: retrained; grey: noise floor, |retrained again − retrained| or a larger spread"
 styled = plt.rc_context(STYLE)  # a decorator: the style holds in the function and nowhere else
 
 
@@ -55,12 +46,8 @@ def method_style(name: str) -> tuple[str, str]:
     """Colour and marker of a method: in the order of METHODS, by a checksum for any other name."""
     if name in RESERVED:
         return RESERVED[name]
-    taken, pairs = len(METHODS), len(PALETTE) * len(MARKERS)
-    place = zlib.crc32(name.encode()) % pairs
-    if name in METHODS:
-        place = list(METHODS).index(name)
-    elif place < taken:
-        place = taken + place % (pairs - taken)
+    place, taken = zlib.crc32(name.encode()) % (len(PALETTE) * len(MARKERS)), len(METHODS)
+    place = list(METHODS).index(name) if name in METHODS else place + taken * (place < taken)
     turn, colour = divmod(place, len(PALETTE))  # neighbours differ in both
     return PALETTE[colour], MARKERS[(turn + colour) % len(MARKERS)]
 
@@ -90,45 +77,47 @@ def panels(
     figure, axes = plt.subplots(rows, across, figsize=shape, squeeze=False, **options)
     for empty in axes.flat[count:]:
         empty.remove()
-    for lowest in axes.flat[count - across : count]:
-        lowest.tick_params(labelbottom=True)
     return figure, list(axes.flat[:count])
 
 
-def write_title(figure: Figure, title: str, note: str = "") -> None:
-    """Write the title and, in parentheses below, how to read the figure, wrapped to its width."""
-    texts, width = [title, note and f"({note})"], int(11 * figure.get_figwidth())
-    figure.suptitle("\n".join(textwrap.fill(text, width) for text in texts if text), size=11)
+def scenario_panels(
+    tables: Tables, columns: Sequence[str], size: tuple[float, float], **options: Any
+) -> Iterator[tuple[Axes, str, str, pd.DataFrame]]:
+    """A row of panels per scenario, one per number: each axis, scenario, number, mean and std.
 
-
-def finish(figure: Figure, title: str, path: MaybePath, note: str = "") -> Figure:
-    """Write the title, then save and close the figure."""
-    write_title(figure, title, note)
-    return save_and_close(figure, path)
-
-
-def draw_goal(axis: Axes, direction: str, numbers: pd.DataFrame, name: str) -> None:
-    """Draw the retrained network's number dashed, the noise floor as a band; then fit the axis.
-
-    Args:
-        direction: "x" if the number is read along x, else "y".
+    What one scenario lacks, such as test_forget_accuracy if no class is forgotten, is NaN there.
     """
-    kinds = {"x": (axis.axvline, axis.axvspan), "y": (axis.axhline, axis.axhspan)}
-    line, band = kinds[direction]
-    found = numbers[name] * scale_and_colour(name)[0]
+    known = {*STANDARD}.union(*(numbers.columns.unique(0) for numbers in tables.values()))
+    check(tables, [name for name in columns if name not in known])
+    _, axes = panels(len(tables) * len(columns), len(columns), size, **options)
+    for axis, (scenario, name) in zip(axes, product(tables, columns), strict=True):
+        if axis.get_subplotspec().is_first_col():
+            axis.set_title(scenario, loc="left", fontweight="bold")
+        kinds = pd.MultiIndex.from_product([[name], ["mean", "std"]])
+        yield axis, scenario, name, tables[scenario].reindex(columns=kinds)[name]
+
+
+def check(tables: Tables, columns: Iterable[str]) -> None:
+    """Raise ValueError if a table lacks the row "retrained" or a column."""
+    for scenario, numbers in tables.items():
+        there = [*numbers.index, *numbers.columns.unique(0)]
+        missing = [name for name in ("retrained", *columns) if name not in there]
+        if missing:
+            raise ValueError(f"{scenario!r} has no {missing[0]!r}; it has {', '.join(there)}")
+
+
+def draw_goal(axis: Axes, direction: str, name: str, numbers: pd.DataFrame) -> None:
+    """Draw the retrained network's number dashed, the noise floor as a band; fit the axis."""
+    line, band = (axis.axvline, axis.axvspan) if direction == "x" else (axis.axhline, axis.axhspan)
+    found = numbers * scale_and_colour(name)[0]
     goal = found["mean"]["retrained"]
     line(goal, color=GREY, linestyle="--", linewidth=1)
     if "retrained again" in found.index:
         again, std = found.loc["retrained again", ["mean", "std"]]
         below, above = error_bars(name, goal, max(abs(again - goal), np.nan_to_num(std)))
         band(goal - below, goal + above, color=GREY, alpha=0.18, linewidth=0)
+    axis.set(**{f"{direction}label": heading(name)})
     _fit_axis(axis, direction, name)
-
-
-def goal_note(tables: Tables) -> str:
-    """What ``draw_goal`` drew, in words."""
-    floor = "; grey band: noise floor, |retrained again − retrained|, or its spread if larger"
-    return "dashed: retrained" + floor * any("retrained again" in t.index for t in tables.values())
 
 
 def error_bars(name: str, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
@@ -140,43 +129,41 @@ def error_bars(name: str, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
 def _fit_axis(axis: Axes, direction: str, name: str) -> None:
     """Show a range of at least one point, and no tick labels below 0 or above 100 per cent."""
     low, high = getattr(axis.dataLim, f"interval{direction}")
-    if not np.isfinite(high - low):  # nothing was measured
+    if not np.isfinite(high - low):
+        axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center", color=GREY)
+        axis.set(**{f"{direction}ticks": []})
         return
     least = 1 if in_per_cent(name) else max(0.01, 0.05 * abs(low))
     middle, half = (low + high) / 2, max(high - low, least) / 2
     if in_per_cent(name):
         middle = np.clip(middle, half, 100 - half)
-        labels = getattr(axis, f"{direction}axis")
-        labels.set_major_formatter(lambda at, _: f"{at:g}" if -1e-9 < at < 100 + 1e-9 else "")
-    getattr(axis, f"set_{direction}lim")(middle - 1.2 * half, middle + 1.2 * half)
+        getattr(axis, f"{direction}axis").set_major_formatter(_tick_label)
+    axis.set(**{f"{direction}lim": (middle - 1.2 * half, middle + 1.2 * half)})
 
 
-def check(tables: Tables, columns: Iterable[str]) -> None:
-    """Raise ValueError if a table lacks the row "retrained" or a column."""
-    for scenario, numbers in tables.items():
-        there = [*numbers.index, *numbers.columns.unique(0)]
-        missing = [name for name in ("retrained", *columns) if name not in there]
-        if missing:
-            raise ValueError(
-                f"the table of {scenario!r} has no {missing[0]!r}: it has {', '.join(there)}"
-            )
+def _tick_label(at: float, _: int | None = None) -> str:  # no lambda: figures can be pickled
+    return f"{at:g}" if -1e-9 < at < 100 + 1e-9 else ""
 
 
-def save_and_close(figure: Figure, path: MaybePath = None, alt: str | None = None) -> Figure:
+def finish(figure: Figure, title: str, path: Target, note: str = "") -> Figure:
+    """Write the title and, in parentheses below, how to read the figure; save and close it."""
+    texts, width = [title, note and f"({note})"], int(11 * figure.get_figwidth())
+    figure.suptitle("\n".join(textwrap.fill(text, width) for text in texts if text), size=11)
+    return save_and_close(figure, path)
+
+
+def save_and_close(figure: Figure, path: Target = None, alt: str | None = None) -> Figure:
     """Save the figure whole, if told where, and close it, so that a notebook shows it once.
 
     A notebook shows it at 100 dpi with alt text; a file has 200 dpi.
 
     Args:
-        path: of the file; its suffix says which kind.
+        path: of the PNG file; another suffix becomes .png.
         alt: what the figure shows, for readers who cannot see it; by default its title and axes.
     """
     if path is not None:
-        with atomic_write(path) as tmp_path:
-            if tmp_path.suffix == ".png":
-                tmp_path.write_bytes(_png(figure, STYLE["savefig.dpi"]))
-            else:
-                figure.savefig(tmp_path)
+        with atomic_write(Path(path).with_suffix(".png")) as tmp_path:
+            tmp_path.write_bytes(_png(figure, STYLE["savefig.dpi"]))
     figure._repr_mimebundle_ = partial(_mimebundle, figure, alt or _describe(figure))
     plt.close(figure)
     return figure
@@ -200,11 +187,9 @@ def _png(figure: Figure, dpi: float) -> bytes:
 def _describe(figure: Figure) -> str:
     """The title, then the panels' titles and the axes' labels, each once."""
     axes = figure.axes
-    parts = {
-        "": [figure.get_suptitle()],
-        "Panels: ": [axis.get_title(place) for axis in axes for place in ("left", "center")],
-        "Horizontal: ": [*(axis.get_xlabel() for axis in axes), figure.get_supxlabel()],
-        "Vertical: ": [*(axis.get_ylabel() for axis in axes), figure.get_supylabel()],
-    }
+    titles = [axis.get_title(place) for axis in axes for place in ("left", "center")]
+    parts = {"": [figure.get_suptitle()], "Panels: ": titles}
+    parts["Horizontal: "] = [*(axis.get_xlabel() for axis in axes), figure.get_supxlabel()]
+    parts["Vertical: "] = [*(axis.get_ylabel() for axis in axes), figure.get_supylabel()]
     told = {start: ", ".join(dict.fromkeys(filter(None, texts))) for start, texts in parts.items()}
     return " ".join(" ".join(f"{start}{text}." for start, text in told.items() if text).split())

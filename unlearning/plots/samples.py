@@ -1,4 +1,4 @@
-"""How numbers are spread: losses over images, eps over examples, confidences over networks."""
+"""One panel per sample: images, and how losses, eps and confidences are spread."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..core.images import Images
 from . import style
-from .style import COLOURS, GREY, MaybePath, styled
-
-Pair = tuple[np.ndarray, np.ndarray]
+from .style import COLOURS, GREY, Target, styled
 
 
 @styled
-def loss_histograms(losses: Mapping[str, Pair], *, title: str, path: MaybePath = None) -> Figure:
+def loss_histograms(losses: Mapping[str, tuple], *, title: str, path: Target = None) -> Figure:
     """One panel per network: how the loss is spread over the forget set and over unseen images.
-
-    Where the two curves part, an attacker can tell them apart.
 
     Args:
         losses: name of a network -> (losses of forgotten, losses of unseen images), in nats; what
@@ -33,17 +30,12 @@ def loss_histograms(losses: Mapping[str, Pair], *, title: str, path: MaybePath =
         _outline(axis, unseen, edges, label="unseen", color=COLOURS["test"], linestyle="--")
         axis.set_xscale("log")
         axis.set_title(textwrap.fill(name, 25))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     return _finish(figure, "cross-entropy (nats)", "images (%)", title, path)
 
 
 @styled
-def eps_histograms(eps: Mapping[str, np.ndarray], *, title: str, path: MaybePath = None) -> Figure:
-    """One panel per method: how many forgotten examples have which eps; 7 stands for 7 and more.
-
-    Args:
-        eps: method -> eps of each example, as ``forgetting_quality`` gives it.
-    """
+def eps_histograms(eps: Mapping[str, np.ndarray], *, title: str, path: Target = None) -> Figure:
+    """One panel per method: how many forgotten examples have which eps; 7 stands for 7 and more."""
     figure, axes = style.panels(len(eps), 4, (2.4, 1.8), sharex=True, sharey=True)
     for axis, (name, values) in zip(axes, eps.items(), strict=True):
         weights, colour = np.full(len(values), 100 / len(values)), style.method_style(name)[0]
@@ -55,7 +47,7 @@ def eps_histograms(eps: Mapping[str, np.ndarray], *, title: str, path: MaybePath
 
 @styled
 def densities(
-    samples: Sequence[tuple], *, title: str, name: str = "unlearned", path: MaybePath = None
+    samples: Sequence[tuple], *, title: str, name: str = "unlearned", path: Target = None
 ) -> Figure:
     """One panel per example: its confidence f over unlearned and over retrained networks.
 
@@ -72,7 +64,6 @@ def densities(
         for threshold in thresholds:
             axis.axvline(threshold, color=GREY, linestyle=":")
         axis.set_title(caption)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     return _finish(figure, "f, logit of the label's probability", "networks (%)", title, path)
 
 
@@ -82,7 +73,33 @@ def _outline(axis: Axes, values: np.ndarray, edges: np.ndarray, **look: str) -> 
     axis.hist(values, edges, weights=weights, histtype="step", linewidth=1.8, **look)
 
 
-def _finish(figure: Figure, xlabel: str, ylabel: str, title: str, path: MaybePath) -> Figure:
+def _finish(figure: Figure, xlabel: str, ylabel: str, title: str, path: Target) -> Figure:
     figure.supxlabel(xlabel, size=10)
     figure.supylabel(ylabel, size=10)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    if labels:
+        figure.legend(handles, labels, loc="outside right center")
+    return style.finish(figure, title, path)
+
+
+@styled
+def example_images(
+    images: Images,
+    *,
+    count: int = 12,
+    captions: Sequence[str] | None = None,
+    title: str = "",
+    path: Target = None,
+) -> Figure:
+    """Rows of up to twelve images, the first ``count``, each under its caption: its class."""
+    count = min(count, len(images))
+    captions = captions or [images.classes[label] for label in images.labels[:count]]
+    if len(captions) != count:
+        raise ValueError(f"give one caption for each of the {count} images, not {len(captions)}")
+    figure, axes = style.panels(count, 12, (0.85, 1.1))
+    for axis, pixels, caption in zip(axes, images.images[:count], captions, strict=True):
+        shown = pixels.permute(1, 2, 0).squeeze(-1).cpu().numpy()
+        axis.imshow(shown, cmap="gray_r", vmin=0, vmax=255)
+        axis.set_title(textwrap.fill(caption, 12), fontsize=8)
+        axis.axis("off")
     return style.finish(figure, title, path)
