@@ -32,9 +32,7 @@ def test_tuned_values_are_as_tune_writes_them_and_fit_the_methods():
             inspect.signature(METHODS[method]).bind_partial(**own)
 
 
-@pytest.mark.parametrize(
-    ("name", "estimator"), [("mnist-cnn", None), ("cifar10-resnet20", "sampled")]
-)
+@pytest.mark.parametrize("name, estimator", [("mnist-cnn", None), ("cifar10-resnet20", "sampled")])
 def test_tuned_values_follow_from_the_saved_trials(name, estimator):
     rows = pd.read_csv(run.HERE.parent / "results" / "tuning" / f"{name}.csv")
     for method, values in load_tuned(tune.TUNED, *name.split("-")).items():

@@ -99,8 +99,6 @@ def measure(
       membership; it is NaN if fewer than ten images would have to be told apart.
     - ``zrf``: against an untrained network of the same shape, on the forget set.
 
-    >>> measure(model, split, test).compare_to(measure(retrained, split, test))  # doctest: +SKIP
-
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
         split: what it was to retain and to forget.

@@ -105,13 +105,10 @@ def cluster():
     """Two workers, each a process with a nanny that starts it again."""
     distributed = pytest.importorskip("distributed")
     dask = pytest.importorskip("dask")
-    settings = {
-        "distributed.scheduler.allowed-failures": 0,
-        "distributed.nanny.pre-spawn-environ.OMP_NUM_THREADS": 2,
-    }
+    settings = {"scheduler.allowed-failures": 0, "nanny.pre-spawn-environ.OMP_NUM_THREADS": 2}
     options = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
     with (
-        dask.config.set(settings),
+        dask.config.set({f"distributed.{name}": value for name, value in settings.items()}),
         distributed.LocalCluster(n_workers=2, **options) as running,
         distributed.Client(running),
     ):

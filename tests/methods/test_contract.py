@@ -3,6 +3,7 @@
 import copy
 import inspect
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -37,21 +38,17 @@ def split(tiny):
     return forget_classes(tiny, 3)
 
 
-def in_order(images, seed):
-    return images.batches(16)
-
-
 def shuffled(images, seed):
     return images.batches(16, shuffle=True, seed=seed)
 
 
-def loader(images, seed, **options):
+def in_order(images, seed):
+    return images.batches(16)
+
+
+def loader(images, seed, shuffle=False):
     dataset = TensorDataset(images.normalise(images.images), images.labels)
-    return DataLoader(dataset, batch_size=16, **options)
-
-
-def global_order(images, seed):
-    return loader(images, seed, shuffle=True)
+    return DataLoader(dataset, batch_size=16, shuffle=shuffle)
 
 
 def call(method, model, split, batches=shuffled, seed=3, **hyperparameters):
@@ -73,12 +70,11 @@ def test_the_model_is_not_changed_and_the_result_is_a_copy_in_eval_mode(method, 
     list(model.modules())[2].eval()  # a mixture of modes, to be left as it is
     next(model.parameters()).requires_grad_(False)
     model.register_forward_hook(lambda *_: None)
-    hooks = [list(module._forward_hooks) for module in model.modules()]
     before = copy.deepcopy(model)
     result = call(method, model, split)
     assert_same(model, before)
-    assert [m.training for m in model.modules()] == [m.training for m in before.modules()]
-    assert [list(module._forward_hooks) for module in model.modules()] == hooks
+    for now, old in zip(model.modules(), before.modules(), strict=True):
+        assert now.training == old.training and len(now._forward_hooks) == len(old._forward_hooks)
     assert differ(result, model)
     assert weights(result).keys() == weights(model).keys()
     assert not any(module.training for module in result.modules())
@@ -137,29 +133,22 @@ def test_a_method_reads_exactly_the_data_in_its_signature(method, split):
         assert differ(call(method, network(), other, in_order), wanted) == reads, part
 
 
-ITERABLES = (
-    loader,
-    lambda images, seed: list(images.batches(16)),
-    lambda images, seed: (batch for batch in images.batches(16)),
-)
-
-
 def test_any_iterable_gives_the_same_and_so_does_a_second_reading(method, kind, split):
     model = network(kind)
     wanted = call(method, model, split, in_order)
-    for batches in ITERABLES:
+    kinds = loader, lambda *given: list(in_order(*given)), lambda *given: iter(in_order(*given))
+    for batches in kinds:
         assert_same(call(method, model, split, batches), wanted)
-    for batches in (shuffled, global_order):
+    for batches in (shuffled, partial(loader, shuffle=True)):
         data = bind(method, split, 3, batches)
         assert_same(method(model, **data), method(model, **data))
 
 
-def nan_batches(images, seed):
-    return [(batch.clone().fill_(torch.nan), labels) for batch, labels in images.batches(16)]
-
-
 def test_batches_that_cannot_be_read_are_refused(method, split):
-    for batches, words in ((lambda images, seed: [], "no batches"), (nan_batches, "NaN")):
+    def nan(images, seed):
+        return [(batch * torch.nan, labels) for batch, labels in images.batches(16)]
+
+    for batches, words in ((lambda images, seed: [], "no batches"), (nan, "NaN")):
         with pytest.raises(ValueError, match=words):
             call(method, network(), split, batches)
 
@@ -191,12 +180,9 @@ def test_the_signature_shows_the_data_and_the_docstring_names_every_argument(met
 
 WRONG = [
     ("fine_tune", {"last_layers": 4}, "last_layers .* between 1 and 3, not 4"),
-    ("fine_tune", {"epochs": -1}, "must not be negative"),
     ("negative_gradient_plus", {"alpha": math.nan}, "alpha .* between 0 and 1"),
     ("random_mask", {"ratio": math.nan}, "ratio .* between 0 and 1"),
     ("selective_forgetting", {"alpha": 0}, "alpha .* positive, not 0"),
-    ("selective_forgetting", {"forget_classes": [4]}, "class 4 does not exist"),
-    ("selective_forgetting", {"estimator": "all"}, '"exact" or "sampled"'),
     ("selective_forgetting", {"scale_by": "root"}, '"std" or "variance"'),
     ("uniform_target", {"objective": "l1"}, '"kl" or "mse"'),
     ("uniform_target", {"alpha": 2.0}, "alpha .* between 0 and 1, not 2"),
@@ -204,7 +190,6 @@ WRONG = [
     ("uniform_target", {"forget_classes": [0, 1, 2, 3]}, "names all 4 classes"),
     ("impair_repair", {"forget_classes": [3, -1]}, "class -1 does not exist"),
     ("impair_repair", {"forget_classes": []}, "forget_classes is empty"),
-    ("impair_repair", {"noise_size": 0}, "must be positive, not 0"),
     ("impair_repair", {"noise_ratio": math.nan}, "must be positive, not 16 and nan"),
     ("student_teacher", {"temperature": 0}, "temperature .* positive, not 0"),
     ("student_teacher", {"retain_fraction": 1.1}, "above 0 and at most 1, not 1.1"),
@@ -239,12 +224,12 @@ def in_place(model, retain, *, epochs=1, seed=0):
     return model.eval()
 
 
-def in_train_mode(model, retain, *, epochs=1, seed=0):
-    return in_place(copy.deepcopy(model), retain).train()
-
-
 def unseeded(model, retain, *, epochs=1, seed=0):
     return in_place(copy.deepcopy(model), retain)
+
+
+def in_train_mode(model, retain, *, epochs=1, seed=0):
+    return unseeded(model, retain).train()
 
 
 @pytest.mark.parametrize("broken", [in_place, in_train_mode, unseeded])

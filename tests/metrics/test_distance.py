@@ -35,9 +35,7 @@ def test_disjoint_outputs_have_divergence_one_without_rounding(classes, height):
 def test_zrf_of_a_sure_network_is_not_that_of_the_reversed_kl_divergence():
     """By hand. F.kl_div with reversed arguments and its default mean gave 0.915 for 0.623."""
     for classes in (2, 10):
-        sure = (
-            1000 * np.eye(classes)[np.arange(50) % classes]
-        )  # (1, 0, ...) against (1/K, 1/K, ...)
+        sure = 1000 * np.eye(classes)[np.arange(50) % classes]  # (1, 0, ...) against 1/K
         middle = (1 + 1 / classes) / 2
         kl_sure = -math.log2(middle)
         kl_even = (math.log2(1 / classes / middle) + classes - 1) / classes

@@ -13,7 +13,7 @@ DELTA = 1e-5
 NEAR = 1e-9  # a value this near a threshold is on it
 
 
-def columns(*samples):
+def columns(*samples):  # of one example each
     return [np.asarray(sample, float)[:, None] for sample in samples]
 
 
@@ -141,24 +141,12 @@ def test_one_value_on_both_sides_and_a_diverged_network():
     assert 0 <= eps[0] <= 50  # without a grid of 1e32 thresholds
 
 
-def test_order_of_networks_sides_and_a_common_constant_do_not_matter():
-    generator = np.random.default_rng(1)
-    unlearned = generator.normal(0, 1, (40, 6)) + np.linspace(0, 2, 6)
-    retrained = generator.normal(0, 1, (30, 6))
-    eps, _ = strongest_attacks(unlearned, retrained, DELTA)
-    assert len(set(eps)) == 6  # or any order of examples would do
-    for c in (0.1, -17.3, 1e3):
-        sides = generator.permutation(retrained + c), generator.permutation(unlearned + c)
-        np.testing.assert_array_equal(strongest_attacks(*sides, DELTA)[0], eps)
-
-
 def test_attack_at_by_hand():
     low, high = np.array([0.0, 1, 2, 6]), torch.tensor([3.0, 5, 7, 1, 9])
     for sides in ((low, high), (high, low)):  # the larger median is positive, whichever side
         assert attack_at(3, *sides, delta=0) == (1 / 4, 1 / 5, pytest.approx(math.log(3.75)))
     both = attack_at(np.array([[1, 3]]), low, high)  # the first is discarded
-    assert both.fpr.tolist() == [[3 / 4, 1 / 4]] and both.fnr.tolist() == [[0, 1 / 5]]
-    assert np.isnan(both.eps).tolist() == [[True, False]]
+    assert both.fnr.tolist() == [[0, 1 / 5]] and np.isnan(both.eps).tolist() == [[True, False]]
     assert attack_at(3.5, low[:3], high + 3).eps == 50  # no errors: infinite, capped
     for sides in (columns(low, high), (low[:1], high), (low, high * np.nan)):
         with pytest.raises(ValueError, match=r"one example .* \(4, 1\)|at least 2|NaN"):

@@ -9,7 +9,7 @@ from scipy.special import logit, softmax
 
 from unlearning.metrics import challenge_score, forgetting_quality, logit_scaled_confidence
 from unlearning.metrics.example_attacks import strongest_attacks
-from unlearning.metrics.forgetting_quality import _points, _redraw_networks
+from unlearning.metrics.forgetting_quality import _points
 
 
 def samples():
@@ -46,51 +46,27 @@ def test_h_halves_every_half_unit_of_eps_and_ends_after_its_bins():
     assert _points(eps, 14).tolist() == [*to_six, 2**-13, 2**-13, 0, 0]
 
 
-@pytest.mark.parametrize("option", ["delta=1.0", "narrow=1.5", "bins=0", "resamples=1"])
-def test_arguments_out_of_range_are_refused(option):
-    name, value = option.split("=")
-    with pytest.raises(ValueError, match=f"{name} must be .*, not {value}"):
-        forgetting_quality(*samples(), **{name: float(value)})
-
-
-def test_intervals_are_left_out_unless_asked_for_and_follow_their_seed():
-    plain = forgetting_quality(*samples())
-    assert plain.interval_examples is plain.interval_networks is None
-    first, again, other = (forgetting_quality(*samples(), resamples=4, seed=s) for s in (0, 0, 1))
-    assert first[3:] == again[3:] and first.interval_networks != other.interval_networks
-    assert first.quality == other.quality == plain.quality
-
-
-def test_the_interval_over_examples_is_that_of_a_mean():
+def test_intervals_are_those_of_new_examples_and_of_new_networks():
     """Half of the examples are told apart at once (H 0), half are one value (H 1): a fair coin."""
     values = np.full((2, 8), 3.0)
     other = values + np.where(np.arange(8) % 2, 0.5, 0)
     result = forgetting_quality(values, other, resamples=100)
-    assert result.quality == 0.5
+    assert result.quality == forgetting_quality(values, other).quality == 0.5
     low, high = result.interval_examples
     assert high - low == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(8), rel=0.25)
-    assert (low + high) / 2 == pytest.approx(0.5, abs=0.05)
     assert result.interval_networks == (0.5, 0.5)  # every network is the same
-
-
-def test_the_interval_over_networks_has_the_spread_of_new_networks():
-    """It is centred at F, since networks drawn twice are easier to tell apart."""
-    generator = np.random.default_rng(0)
-    *others, sides = generator.normal(0, 1, (31, 2, 32, 10))
+    *others, sides = np.random.default_rng(0).normal(0, 1, (31, 2, 32, 10))
     spread = np.std([forgetting_quality(*pair).quality for pair in others])
     result = forgetting_quality(*sides, resamples=30)
     low, high = result.interval_networks
-    assert low < result.quality < high
+    assert low < result.quality < high  # though networks drawn twice are easier to tell apart
     assert (high - low) / 2 / 1.96 == pytest.approx(spread, rel=0.5)
-    redrawn = [forgetting_quality(*s).quality for s in _redraw_networks(*sides, 10, generator)]
-    assert np.mean(redrawn) < result.quality - spread / 2
 
 
 def test_confidence_is_the_logit_of_the_labels_probability():
     logits, labels = np.random.default_rng(0).normal(0, 2, (3, 5, 4)), np.array([0, 3, 1, 1, 2])
     wanted = logit(softmax(logits, axis=-1)[:, np.arange(5), labels])
     np.testing.assert_allclose(logit_scaled_confidence(logits, labels), wanted, atol=1e-12)
-    np.testing.assert_allclose(logit_scaled_confidence(logits[0], labels), wanted[0], atol=1e-12)
     tensors = torch.from_numpy(logits).float()[None], torch.from_numpy(labels)
     np.testing.assert_allclose(logit_scaled_confidence(*tensors), wanted[None], atol=1e-5)
 
@@ -103,29 +79,24 @@ def test_confidence_of_two_classes_is_their_difference_however_sure_the_network(
     assert logit_scaled_confidence(np.zeros((1, 10)), np.array([4])) == pytest.approx(-math.log(9))
 
 
-ACCURACIES = {
-    "retain_accuracy": np.array([0.9, 0.8]),
-    "test_accuracy": torch.tensor([0.5, 0.75]),
-    "retrained_retain_accuracy": 0.95,
-    "retrained_test_accuracy": [0.8, 0.7, 0.75],
-}
-
-
 def test_challenge_score_is_a_product_and_zero_above_a_fifth_of_retrainings_time():
-    score = challenge_score(0.1, **ACCURACIES)
+    accuracies = {
+        "retain_accuracy": np.array([0.9, 0.8]),
+        "test_accuracy": torch.tensor([0.5, 0.75]),
+        "retrained_retain_accuracy": 0.95,
+        "retrained_test_accuracy": [0.8, 0.7, 0.75],
+    }
+    score = challenge_score(0.1, **accuracies)
     assert score == pytest.approx(0.1 * 0.85 / 0.95 * 0.625 / 0.75)
     for seconds, wanted in {0: score, 20: score, 20.001: 0, 500: 0}.items():
         times = {"seconds": seconds, "retraining_seconds": 100}
-        assert challenge_score(0.1, **ACCURACIES, **times) == wanted
-
-
-def test_challenge_score_refuses_bad_arguments():
+        assert challenge_score(0.1, **accuracies, **times) == wanted
     for wrong, words in (
         ({"test_accuracy": 97.2}, r"test accuracy must be fractions in \[0, 1\]"),
-        ({"retain_accuracy": []}, "retain accuracy must be fractions .* one or more"),
         ({"retrained_test_accuracy": 0}, "the retrained test accuracy is 0"),
         ({"seconds": 1.0}, "both .* or neither"),
-        ({"seconds": math.nan, "retraining_seconds": 1}, "times must be positive"),
     ):
         with pytest.raises(ValueError, match=words):
-            challenge_score(**{"quality": 0.1, **ACCURACIES, **wrong})
+            challenge_score(0.1, **{**accuracies, **wrong})
+    with pytest.raises(ValueError, match=r"bins must be .*, not 0"):
+        forgetting_quality(*samples(), bins=0)

@@ -14,9 +14,7 @@ from unlearning import METHODS, plots
 def test_methods_look_different_and_each_has_one_colour_in_every_figure():
     names = [f"method {n}" for n in range(60)]
     registered, own = ([plots.method_style(n) for n in s] for s in (list(METHODS)[:8], names))
-    assert [colour for colour, _ in registered] == list(
-        plots.style.PALETTE
-    )  # in the order of METHODS
+    assert [colour for colour, _ in registered] == [*plots.style.PALETTE]  # as in METHODS
     assert len({marker for _, marker in registered}) == 8 and not set(registered) & set(own)
     assert own[1] == ("#CC79A7", "v")  # by a checksum: the same in every process
     together = plots.style.method_styles([*METHODS, *names])

@@ -38,7 +38,7 @@ STYLE = {"figure.dpi": 100, "savefig.dpi": 200, "figure.constrained_layout.use":
 STYLE |= {"font.size": 10, "axes.titlesize": 10.5, "legend.frameon": False, "lines.linewidth": 1.6}
 STYLE |= {"axes.spines.top": False, "axes.spines.right": False, "axes.formatter.useoffset": False}
 STYLE |= {"axes.grid": True, "axes.axisbelow": True, "grid.color": "#e3e3e3"}
-GOAL = "dashed: retrained; grey: noise floor, |retrained again − retrained| or a larger spread"
+GOAL = "dashed: retrained; grey: noise floor, from retrained again"
 styled = plt.rc_context(STYLE)  # a decorator: the style holds in the function and nowhere else
 
 
@@ -121,8 +121,8 @@ def draw_goal(axis: Axes, direction: str, name: str, numbers: pd.DataFrame) -> N
 
 
 def error_bars(name: str, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Lengths below and above the mean, (2, N), of bars that do not leave 0 to 100 per cent."""
-    room = [mean, 100 - mean] if in_per_cent(name) else [np.inf, np.inf]
+    """Lengths below and above the mean, (2, N), of bars that stay above 0 and below 100 %."""
+    room = [mean, 100 - mean if in_per_cent(name) else np.inf]
     return np.stack([np.minimum(np.nan_to_num(spread), np.maximum(0, side)) for side in room])
 
 
