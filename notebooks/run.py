@@ -152,7 +152,7 @@ def execute(path: Path, notebook: NotebookNode) -> NotebookNode:
             None,
             kernel_name="python3",
             kernel_manager_class=OwnKernel,
-            extra_arguments=["--log-level=ERROR"],
+            extra_arguments=["--log-level=CRITICAL"],
             cwd=path.parent,
             progress_bar={"desc": path.stem, "leave": False, "disable": None},
             coalesce_streams=True,

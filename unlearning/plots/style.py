@@ -54,7 +54,11 @@ def method_style(name: str) -> tuple[str, str]:
 
 def method_styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """The styles of one figure's methods: a marker that its colour already has gives way."""
-    styles = {}
+    names, styles = list(names), {}
+    if not {*METHODS, *RESERVED} & set(names):  # scenarios, for example: the palette in order
+        turns = [divmod(place, len(PALETTE)) for place in range(len(names))]
+        own = [(PALETTE[colour], MARKERS[(turn + colour) % len(MARKERS)]) for turn, colour in turns]
+        return dict(zip(names, own, strict=True))
     for name in names:
         colour, marker = method_style(name)
         free = [other for other in marker + MARKERS if (colour, other) not in styles.values()]
