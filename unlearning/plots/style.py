@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import textwrap
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -169,8 +170,17 @@ def save_and_close(figure: Figure, path: Target = None, alt: str | None = None) 
         with atomic_write(Path(path).with_suffix(".png")) as tmp_path:
             tmp_path.write_bytes(_png(figure, STYLE["savefig.dpi"]))
     figure._repr_mimebundle_ = partial(_mimebundle, figure, alt or _describe(figure))
+    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()):
+        shell.display_formatter.formatters["image/png"].for_type(Figure, _inline_png)
     plt.close(figure)
     return figure
+
+
+def _inline_png(figure: Figure) -> bytes:
+    """What a notebook draws: figures of this package small, all others as it always does."""
+    if hasattr(figure, "_repr_mimebundle_"):
+        return _png(figure, STYLE["figure.dpi"])
+    return sys.modules["IPython"].core.pylabtools.print_figure(figure, fmt="png")
 
 
 def _mimebundle(figure: Figure, alt: str, **_: Any) -> tuple[dict, dict]:
@@ -184,7 +194,8 @@ def _png(figure: Figure, dpi: float) -> bytes:
     """The figure as a PNG of at most 256 colours, a third of the size."""
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi)
-    Image.open(drawn).convert("RGB").quantize(256).save(small, format="png", optimize=True)
+    few = Image.open(drawn).convert("RGB").quantize(256)
+    few.save(small, format="png", optimize=True)
     return small.getvalue()
 
 
