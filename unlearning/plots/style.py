@@ -49,7 +49,12 @@ def method_style(name: str) -> tuple[str, str]:
         return RESERVED[name]
     place, taken = zlib.crc32(name.encode()) % (len(PALETTE) * len(MARKERS)), len(METHODS)
     place = list(METHODS).index(name) if name in METHODS else place + taken * (place < taken)
-    turn, colour = divmod(place, len(PALETTE))  # neighbours differ in both
+    return _style_at(place)
+
+
+def _style_at(place: int) -> tuple[str, str]:
+    """One of the 96 pairs of a colour and a marker; neighbours differ in both."""
+    turn, colour = divmod(place, len(PALETTE))
     return PALETTE[colour], MARKERS[(turn + colour) % len(MARKERS)]
 
 
@@ -57,9 +62,7 @@ def method_styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """The styles of one figure's methods: a marker that its colour already has gives way."""
     names, styles = list(names), {}
     if not {*METHODS, *RESERVED} & set(names):  # scenarios, for example: the palette in order
-        turns = [divmod(place, len(PALETTE)) for place in range(len(names))]
-        own = [(PALETTE[colour], MARKERS[(turn + colour) % len(MARKERS)]) for turn, colour in turns]
-        return dict(zip(names, own, strict=True))
+        return {name: _style_at(place) for place, name in enumerate(names)}
     for name in names:
         colour, marker = method_style(name)
         free = [other for other in marker + MARKERS if (colour, other) not in styles.values()]
