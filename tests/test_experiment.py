@@ -208,6 +208,8 @@ def test_bad_calls_are_refused(setting):
         setting.run("fine-tuning", fine_tune, scenarios="class 3")
     with pytest.raises(TypeError, match="learning_rate"):
         setting.run("fine-tuning", fine_tune, learning_rate=0.1)
+    with pytest.raises(ValueError, match=r"seed 7 was not prepared: there are \[0, 1\]"):
+        setting.sweep(fine_tune, seeds=[0, 7], lr=[0.1])
     for knobs in ({}, {"lr": [0.1], "epochs": [1]}):
         with pytest.raises(ValueError, match="exactly one hyperparameter as a list"):
             setting.sweep(fine_tune, **knobs)

@@ -195,6 +195,8 @@ class Experiment:
             raise ValueError(f"give exactly one hyperparameter as a list, not {len(lists)}")
         knob, rows = lists[0], []
         chosen = self.seeds if seeds is None else check_seeds(seeds)
+        if unknown := set(chosen) - set(self.seeds):  # nothing was retrained to compare with
+            raise ValueError(f"seed {min(unknown)} was not prepared: there are {self.seeds}")
         for scenario in self._chosen(scenarios, method):
             for value in hyperparameters[knob]:
                 own = {**hyperparameters, knob: value}
