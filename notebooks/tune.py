@@ -1,16 +1,17 @@
 """Choose the hyperparameters of the methods, with the same number of trials for each of them.
 
 examples:
-  python notebooks/tune.py                        all methods: about 30 minutes on one core
+  python notebooks/tune.py                        all methods: about 30 minutes on two cores
   python notebooks/tune.py "random mask" UNSIR    only these
   python notebooks/tune.py --dataset cifar10 --model resnet20 --train-size 3000 --epochs 20 \\
       --seeds 100 --fisher sampled    CIFAR-10: about an hour on one core
 
-Every method has twelve trials, each on two seeds that no notebook reports, in two scenarios: a
-tenth of the images, at random, and a class. Training images outside the small training set stand
-for unseen ones: the test set is not read. Every run is one row of
-results/tuning/<dataset>-<model>.csv; a row of the same recipe is not measured again. The trial with
-the smallest average gap is chosen, and its values go into tuned.json.
+Every method has twelve trials, each on two seeds, in two scenarios: a tenth of the images, at
+random, and a class. Nothing here is reported: the training images are others than those of the
+notebooks, and so are class and seeds. Further training images stand for unseen ones: the test set
+is not read. Every run is one row of results/tuning/<dataset>-<model>.csv; a row of the same recipe
+is not measured again. The trial with the smallest average gap is chosen, and its values go into
+tuned.json.
 """
 
 import argparse
@@ -18,23 +19,27 @@ import inspect
 import itertools
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from unlearning import METHODS, Diverged, Experiment, Images, Scenario, load, measure, prepare
 from unlearning.core.devices import machine
-from unlearning.core.files import atomic_write, slug
+from unlearning.core.files import ROOT, atomic_write, slug
+from unlearning.core.progress import Progress
+from unlearning.core.workers import imap_unordered
 from unlearning.data import balanced_subset
 from unlearning.hyperparameters import supports
-from unlearning.report import results_folder, write_csv
+from unlearning.report import write_csv
 from unlearning.splitting import forget_indices, forget_random
 
-TUNED = Path(__file__).resolve().parent / "tuned.json"
-SCENARIOS = ["random 10%", "class 5"]  # one of each kind
+TUNED = ROOT / "notebooks" / "tuned.json"
+TRIALS = ROOT / "results" / "tuning"
+SCENARIOS = ["random 10%", "class 3"]  # one of each kind; notebooks report other classes
 UNSEEN = 5_000  # images that stand for the test set
 EPOCHS = 5  # of unlearning, for every method that has epochs
 LARGEST_GAP = 1.0  # of a run that diverged
@@ -65,12 +70,17 @@ def trials(method: str, estimator: str | None = None) -> dict[str, dict]:
 
 
 def images_of(dataset: str, train_size: int) -> tuple[Images, Images]:
-    """The small training set, and training images outside it that stand for unseen ones."""
+    """A training set that shares no image with the notebooks' one, and as unseen images others.
+
+    Raises:
+        ValueError: if the set is too small for that.
+    """
     full, _ = load(dataset)
-    train = balanced_subset(full, train_size)
-    others = forget_indices(full, train.indices).retain
-    enough = len(others) > UNSEEN
-    return train, forget_random(others, count=UNSEEN, seed=0).forget if enough else others
+    reported = balanced_subset(full, train_size)
+    train = balanced_subset(forget_indices(full, reported.indices).retain, train_size)
+    unseen = forget_indices(full, torch.cat([reported.indices, train.indices])).retain
+    enough = len(unseen) > UNSEEN
+    return train, forget_random(unseen, count=UNSEEN, seed=0).forget if enough else unseen
 
 
 def run_trial(setting: Experiment, method: str, trial: dict, scenario: str, seed: int) -> dict:
@@ -117,13 +127,14 @@ def keep(path: Path, key: str, method: str, chosen: dict) -> None:
 def tune(methods: list[str], options: argparse.Namespace) -> None:
     """Run the trials that are missing, and keep the best of each method."""
     recipe = (
-        f"{options.train_size} images, {options.epochs} epochs at {options.lr:g}, batches of "
+        f"{options.train_size} other images, {options.epochs} epochs at {options.lr:g}, batches of "
         f"{options.batch_size}{', augmented' if options.augment else ''}"
     )
     training = {name: getattr(options, name) for name in ("epochs", "lr", "batch_size", "augment")}
     where = {"model": options.model, "scenarios": SCENARIOS, "seeds": options.seeds}
-    setting = prepare(images_of(options.dataset, options.train_size), **where, **training)
-    path = results_folder("tuning", options.dataset, options.model).with_suffix(".csv")
+    images = images_of(options.dataset, options.train_size)
+    setting = prepare(images, n_jobs=options.jobs, **where, **training)
+    path = TRIALS / f"{options.dataset}-{slug(options.model)}.csv"
     rows = pd.read_csv(path).to_dict("records") if path.exists() else []
     done = {tuple(row[name] for name in KEY): row for row in rows}
     for method in methods:
@@ -131,11 +142,17 @@ def tune(methods: list[str], options: argparse.Namespace) -> None:
         usable = [s for s, own in setting.scenarios.items() if supports(METHODS[method], own)]
         keys = list(itertools.product([recipe], [method], found, usable, options.seeds))
         missing = [key for key in keys if key not in done]
-        for key in tqdm(missing, desc=method, leave=False, disable=None):
+
+        def run(key: tuple, method: str = method, found: dict = found) -> dict:
             _, _, trial, scenario, seed = key
-            numbers = run_trial(setting, method, found[trial], scenario, seed)
-            done[key] = dict(zip(KEY, key, strict=True)) | numbers
-            write_csv(pd.DataFrame(done.values()), path)
+            return run_trial(setting, method, found[trial], scenario, seed)
+
+        bar = Progress(method, len(keys), done=len(keys) - len(missing), unit="runs")
+        with bar, closing(imap_unordered(run, missing, n_jobs=options.jobs)) as finished:
+            for key, numbers in finished:
+                done[key] = dict(zip(KEY, key, strict=True)) | numbers
+                write_csv(pd.DataFrame(done.values()).sort_values(list(KEY)), path)
+                bar.update()
         chosen = choose(pd.DataFrame([done[key] for key in keys]), found)
         keep(options.tuned, f"{options.dataset}-{slug(options.model)}", method, chosen)
         print(f"{method}: {json.dumps(chosen)}", flush=True)
@@ -156,6 +173,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--augment", action="store_true", help="crop and mirror at random, in both")
     add("--seeds", type=int, nargs="+", default=[100, 101], help="that no notebook reports")
     add("--fisher", choices=["exact", "sampled"], help="estimator of the Fisher information")
+    add("--jobs", type=int, help="processes; default: one per core")
     add("--tuned", type=Path, default=TUNED, help="file to write the values into")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.methods if name not in GRIDS]

@@ -55,11 +55,12 @@ def test_tuning_goes_on_where_it_stopped_and_keeps_other_values(tiny, tmp_path, 
     monkeypatch.setattr(tune, "SCENARIOS", ["random 25%", "class 1"])
     monkeypatch.setattr(tune, "images_of", lambda *_: (tiny, tiny))
     monkeypatch.setattr(tune, "prepare", partial(tune.prepare, folder=folder))
-    monkeypatch.setattr(tune, "results_folder", lambda *_: tmp_path / "trials")
+    monkeypatch.setattr(tune, "TRIALS", tmp_path)
     file.write_text('{"mnist-mlp": {"other": {"lr": 1}}}')
     for seeds in ["0"], ["0", "1"]:
-        tune.main(["--model", "mlp", "--epochs", "1", "--tuned", str(file), "--seeds", *seeds])
+        options = ["--model", "mlp", "--epochs", "1", "--jobs", "1", "--tuned", str(file)]
+        tune.main([*options, "--seeds", *seeds])
     assert Counter(made) == {2.0: 4, 0.5: 4}
     assert json.loads(file.read_text()) == {"mnist-mlp": {"other": {"lr": 1}, "own": {"lr": 0.5}}}
-    gaps = pd.read_csv(tmp_path / "trials.csv").groupby("trial")["average_gap"].min()
+    gaps = pd.read_csv(tmp_path / "mnist-mlp.csv").groupby("trial")["average_gap"].min()
     assert gaps["lr=2.0"] == 1 > gaps["lr=0.5"]

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from .core.configuration import as_json, check_or_write_config, difference, digest_of
 from .core.files import CHECKPOINTS, UNREADABLE, atomic_write
+from .core.progress import Progress
 from .core.workers import describe, imap_unordered
 
 RESERVED = {"allow_pickle", "file", "run"}  # np.savez or this module uses these names
@@ -31,6 +31,7 @@ def run_many(
     configuration: dict,
     group: int = 16,
     n_jobs: int | None = None,
+    title: str = "measuring",
 ) -> Arrays:
     """Measure a network for every seed, in groups, and stack what was measured.
 
@@ -62,6 +63,7 @@ def run_many(
         group: seeds per call of ``measure``.
         n_jobs: processes; by default what ``joblib.parallel_config`` says, else one per core, or
             one on a machine with a GPU.
+        title: label of the progress bar.
 
     Returns:
         {name: array (len(seeds), ...)}.
@@ -93,9 +95,7 @@ def run_many(
             for name, array in arrays.items()
         }
 
-    bar = tqdm(
-        total=len(seeds), initial=sum(map(len, done)), desc="networks", leave=False, disable=None
-    )
+    bar = Progress(title, len(seeds), done=sum(map(len, done)), unit="networks")
     with bar, closing(imap_unordered(measured, missing, n_jobs=n_jobs)) as finished:
         for own, arrays in finished:
             _check_arrays(arrays, own, like=next(iter(done.values()), arrays))
@@ -182,12 +182,13 @@ def load_or_run(
     groups: Path | str = CHECKPOINTS / "many",
     group: int = 16,
     n_jobs: int | None = None,
+    title: str = "measuring",
 ) -> Arrays:
     """Return what ``run_many`` gives, from ``file`` if it holds exactly that, else run and save it.
 
     Args:
         file: a compressed npz; float64 arrays are saved, and returned, as float32.
-        measure, seeds, configuration, group, n_jobs: as ``run_many``.
+        measure, seeds, configuration, group, n_jobs, title: as ``run_many``.
         groups: folder for the groups, from which a killed run is resumed.
     """
     seeds = check_seeds(seeds)
@@ -198,9 +199,8 @@ def load_or_run(
         found = None
     if found is not None:
         return found
-    arrays = run_many(
-        measure, seeds, path=groups, configuration=configuration, group=group, n_jobs=n_jobs
-    )
+    options = {"configuration": configuration, "group": group, "n_jobs": n_jobs, "title": title}
+    arrays = run_many(measure, seeds, path=groups, **options)
     small = {
         name: array.astype(np.float32) if array.dtype == np.float64 else array
         for name, array in arrays.items()

@@ -12,10 +12,10 @@ import pandas as pd
 import torch
 from scipy.special import expit
 from torch import nn
-from tqdm import tqdm
 
 from ..core.devices import pick_device
 from ..core.images import Images
+from ..core.progress import Progress
 from ..core.workers import imap_unordered
 from ..measurement import Measurement, measure
 from ..metrics.forgetting_quality import (
@@ -181,7 +181,7 @@ def measure_checkpoints(
         return [score_arrays(measure(own, split, test, attacks=False)) for own in loaded]
 
     rows = {}
-    bar = tqdm(total=len(names), desc="reading networks", leave=False, disable=None)
+    bar = Progress("measuring", len(names), unit="networks")
     with bar, closing(imap_unordered(measure_group, groups, n_jobs=n_jobs)) as finished:
         for group, measured in finished:
             rows.update(zip(group, measured, strict=True))

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ..core.configuration import as_json, check_or_write_config
 from ..core.files import atomic_write
+from ..core.progress import Progress
 from ..core.workers import imap_unordered
 
 COUNT = 512  # checkpoints of a submission, exactly
@@ -70,7 +70,7 @@ def write_checkpoints(
         return _as_checkpoint(unlearn(own).state_dict(), shapes, half=half)
 
     done = count - len(missing)
-    bar = tqdm(total=count, initial=done, desc="checkpoints", leave=False, disable=None)
+    bar = Progress("unlearning", count, done=done, unit="networks")
     with bar, closing(imap_unordered(make, missing, n_jobs=n_jobs)) as finished:
         for own, content in finished:
             with atomic_write(files[own]) as tmp_path:
@@ -109,9 +109,11 @@ def zip_submission(
             f"{others[0]} is not one of the {count} checkpoints of this submission: "
             "pass the right count, or move the file away"
         )
-    with atomic_write(path) as tmp, zipfile.ZipFile(tmp, "w", strict_timestamps=False) as archive:
-        for file in tqdm(files, desc="zip", leave=False, disable=None):
+    bar, options = Progress("zip", count, unit="checkpoints"), {"strict_timestamps": False}
+    with atomic_write(path) as tmp, zipfile.ZipFile(tmp, "w", **options) as archive, bar:
+        for file in files:
             archive.write(file, file.name)
+            bar.update()
     return path
 
 

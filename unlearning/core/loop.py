@@ -13,18 +13,19 @@ import torch
 import torch._dynamo  # else the first optimizer imports it, and is timed 2 s too long
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
-from tqdm import tqdm
 
 from .batches import iterate_epochs, materialize
 from .devices import (
     device_of,
     on_device,
     performance_settings,
+    pick_device,
     seeded,
     use_bfloat16,
     use_channels_last,
 )
 from .layers import training_mode
+from .progress import Progress
 
 
 class Diverged(ArithmeticError):
@@ -32,19 +33,25 @@ class Diverged(ArithmeticError):
 
 
 class Timed(NamedTuple):
-    """What a call returned, usually a network, and the seconds that it took."""
+    """What a call returned, usually a network, and the seconds that it took: see ``timed``."""
 
     result: Any
     seconds: float
 
 
 def timed(call: Callable, *arguments, **options) -> Timed:
-    """Call ``call(*arguments, **options)`` and measure how long it takes."""
-    start = time.perf_counter()
+    """Call ``call(*arguments, **options)`` and measure how long it takes.
+
+    On a CPU these are seconds of processor time of this process, over all its threads, which other
+    work on the machine hardly changes. On a GPU, they are seconds of the clock.
+    """
+    kind = pick_device().type
+    clock = time.process_time if kind == "cpu" else time.perf_counter
+    start = clock()
     result = call(*arguments, **options)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return Timed(result, time.perf_counter() - start)
+    if kind != "cpu":
+        getattr(torch, kind).synchronize()
+    return Timed(result, clock() - start)
 
 
 def minimise(
@@ -108,7 +115,7 @@ def minimise(
     bfloat16 = partial(torch.autocast, device.type, torch.bfloat16)
     precision = bfloat16 if mixed_precision else nullcontext
     watch, parameters = _LossWatch(every=1 if stop else 50), list(model.parameters())
-    bar = tqdm(total=steps, desc=title, leave=False, disable=None, mininterval=0.5)
+    bar = Progress(title, steps)
     with seeded(seed, device), training_mode(model), performance_settings(model), bar:
         for batch in iterate_epochs(batches, range(epochs)):
             with precision():
@@ -116,7 +123,7 @@ def minimise(
             for parameter in parameters:  # a third of the time of zero_grad()
                 parameter.grad = None
             value.backward()
-            checked = watch.add(value.detach(), optimizer.param_groups[0]["lr"], batches)
+            watch.add(value.detach(), optimizer.param_groups[0]["lr"], batches)
             optimizer.step()
             if after_step:
                 with torch.no_grad():
@@ -124,8 +131,6 @@ def minimise(
             if scheduler:
                 scheduler.step()
             bar.update()
-            if checked:
-                bar.set_postfix(loss=f"{watch.last:.4f}", refresh=False)
             if stop and stop(watch.last):
                 break
         watch.check(batches)
@@ -142,13 +147,12 @@ class _LossWatch:
     def __init__(self, every: int):
         self.every, self.steps, self.last, self.pending = every, 0, math.nan, []
 
-    def add(self, value: Tensor, lr: float, batches: Iterable) -> bool:
-        """Note a loss, and return whether all losses so far have been checked."""
+    def add(self, value: Tensor, lr: float, batches: Iterable) -> None:
+        """Note a loss; every few steps, all of those are checked."""
         self.pending.append((value, lr))
         self.steps += 1
         if len(self.pending) >= self.every:
             self.check(batches)
-        return not self.pending
 
     def check(self, batches: Iterable) -> None:
         if not self.pending:

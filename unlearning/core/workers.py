@@ -206,7 +206,7 @@ def describe(item: Hashable) -> str:
     if not isinstance(item, tuple):
         return f"seed {item}"
     if isinstance(item[0], str):
-        return ", ".join(item)
+        return ", ".join(map(str, item))
     if len(item) > 2 and item == tuple(range(item[0], item[-1] + 1)):
         return f"seeds {item[0]} to {item[-1]}"
     return f"{'seed' if len(item) == 1 else 'seeds'} {', '.join(map(str, item))}"

@@ -1,0 +1,76 @@
+"""A bar of plain text that says what runs and how long is left, and disappears."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import time
+
+from tqdm import tqdm
+
+FORMAT = "{desc}: {n_fmt}/{total_fmt} {unit} |{bar:16}| {remaining} left{postfix}"
+INTERVAL = 0.5  # seconds between two drawings
+
+_open: list[Progress] = []  # the outermost first: only that one is drawn
+
+
+class Progress:
+    """A bar, drawn in a terminal and in a notebook, from entering a ``with`` block to its end.
+
+    A bar inside another one is not drawn: its title and its share stand at the end of the outer
+    one. So a cell shows one line, such as "fine-tuning: 3/10 networks, 00:21 left, training 40 %".
+
+    Args:
+        title: what runs.
+        total: number of steps.
+        done: steps that need not be made.
+        unit: what a step is, in the plural.
+    """
+
+    def __init__(self, title: str, total: int, *, done: int = 0, unit: str = "steps"):
+        self.title, self.total, self.done, self.unit = title, total, done, unit
+        self.bar, self.drawn = None, 0.0
+
+    def __enter__(self) -> Progress:
+        _open.append(self)
+        if len(_open) == 1:
+            kernel = in_notebook()
+            self.bar = tqdm(
+                total=self.total,
+                initial=self.done,
+                desc=self.title,
+                unit=self.unit,
+                file=sys.stdout if kernel else sys.stderr,  # a kernel draws errors in red
+                disable=not (kernel or _in_terminal()),
+                leave=False,
+                mininterval=INTERVAL,
+                bar_format=FORMAT,
+            )
+        return self
+
+    def update(self, steps: int = 1) -> None:
+        """Count steps that were made."""
+        self.done += steps
+        if self.bar is not None:
+            self.bar.set_postfix_str("", refresh=False)
+            self.bar.update(steps)
+        elif time.monotonic() - self.drawn > INTERVAL:
+            self.drawn = time.monotonic()
+            share = f"{self.title} {self.done / max(1, self.total):.0%}"
+            _open[0].bar.set_postfix_str(share)
+
+    def __exit__(self, *_) -> None:
+        _open.remove(self)
+        if self.bar is not None:
+            self.bar.close()
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+def _in_terminal() -> bool:
+    """Whether this is the main process, and somebody may look at it."""
+    return sys.stderr.isatty() and multiprocessing.current_process().name == "MainProcess"
