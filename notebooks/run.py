@@ -1,14 +1,15 @@
 """Execute the notebooks and save them clean.
 
 examples, from anywhere:
-  python notebooks/run.py                         every notebook, in order, in place
-  python notebooks/run.py 01 05_uniform_target    those whose names start so
+  python notebooks/run.py                 all methods on MNIST, three seeds, into results/quick/
+  python notebooks/run.py --all           make every saved notebook, table and figure anew
+  python notebooks/run.py 01 05_uniform_target
+                                          those whose names start so, in place
   python notebooks/run.py 05 -p SEEDS "[0, 1]" -p DATASET fashion_mnist --output out
-                                                  other parameters, saved elsewhere
+                                          other parameters, saved elsewhere
   python notebooks/run.py 08 --preset cifar10-resnet20 --output out
-                                                  a set of parameters kept in presets.json
-  python notebooks/run.py --smoke                 the small configuration, nothing kept
-  python notebooks/run.py --address OWNER/NAME    write the repo's public address everywhere
+                                          a set of parameters kept in presets.json
+  python notebooks/run.py --smoke         all in their small configuration, nothing kept
 
 A saved notebook appears only when all its cells ran; where one fails, what was saved before stays.
 With --output the results go to FOLDER/results, so that the saved ones stay too. The small
@@ -21,6 +22,8 @@ import json
 import logging
 import os
 import re
+import shutil
+import subprocess
 import symtable
 import sys
 import tempfile
@@ -42,8 +45,9 @@ KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+QUICK = "quick"  # the preset of the quick run, and its folder under results/
+FIGURE = "08_all_methods/mnist-cnn/trade_off.png"  # what the quick run is for
 WORDS = {"true": True, "false": False, "null": None}
-ADDRESS = re.compile(r"[a-z\d][a-z\d-]{0,38}/(?!\.{1,2}$)[\w.-]{1,100}(?<!\.git)", re.A | re.I)
 
 
 class Refused(Exception):
@@ -154,7 +158,8 @@ def execute(path: Path, notebook: NotebookNode) -> NotebookNode:
             kernel_manager_class=OwnKernel,
             extra_arguments=["--log-level=CRITICAL"],
             cwd=path.parent,
-            progress_bar={"desc": path.stem, "leave": False, "disable": None},
+            progress_bar=False,
+            stdout_file=sys.stderr if sys.stderr.isatty() else None,  # the kernel's bars, live
             coalesce_streams=True,
             record_timing=False,
         )
@@ -204,6 +209,8 @@ def run(
         chosen = {**preset(named, path), **given}
         inject(notebook, overrides(path, notebook, chosen, smoke=smoke))
     for path, notebook in notebooks.items():
+        if sys.stderr.isatty():
+            print(f"{path.stem} runs", file=sys.stderr)
         start = time.perf_counter()
         done = clean(execute(path, notebook))
         write((target or path.parent) / path.name, nbformat.writes(done) + "\n")
@@ -219,28 +226,36 @@ def output_folder(name: str, folder: Path) -> Path:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"--output cannot be {name}: {error.strerror}.") from error
-    os.environ["UNLEARNING_RESULTS"] = str(target / "results")
     return target
 
 
-def current_address(root: Path) -> str:
-    """Return OWNER/NAME as pyproject.toml has it, the one place that holds it."""
-    text = (root / "pyproject.toml").read_text(encoding="utf-8")
-    return re.search(r'^repository = "https://github\.com/([^"]+)"', text, re.M)[1]
+def quick(folder: Path) -> None:
+    """Run all methods with few seeds into an ignored folder, and say where the figure is."""
+    (path,), target = find(["08"], folder), folder.parent / "results" / QUICK
+    target.mkdir(parents=True, exist_ok=True)
+    os.environ["UNLEARNING_RESULTS"] = str(target)
+    run([path], {}, smoke=False, target=target, named=QUICK)
+    print(f"The figure: {target / FIGURE}\nThe notebook: {target / path.name}")
 
 
-def stamp(address: str, root: Path) -> None:
-    """Write a new public address in place of the current one: badges, set-up cells, README."""
-    if not ADDRESS.fullmatch(address):
-        raise Refused(f"--address takes OWNER/NAME, as in ada/unlearning; got {address!r}.")
-    old = re.escape(current_address(root))
-    place = re.compile(rf"(github(?:usercontent)?(?:\.com)?[/:]){old}(?![\w-]|\.(?!git\b)\w)")
-    # pyproject.toml comes last: stopped half-way, the same command can be given again.
-    for path in [*find([], root / "notebooks"), root / "README.md", root / "pyproject.toml"]:
-        text = path.read_text(encoding="utf-8")
-        text, places = place.subn(rf"\g<1>{address}", text)
-        write(path, text)
-        print(f"{path.relative_to(root)}: {places} replaced")
+def chosen(options: argparse.Namespace, folder: Path) -> None:
+    """Run the notebooks that are named, as the options say."""
+    given = {name: value(text) for name, text in options.given}
+    paths = find(options.names, folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        name = options.output or (temporary if options.smoke else None)
+        target = output_folder(name, folder) if name else None
+        if target:
+            os.environ["UNLEARNING_RESULTS"] = str(target / "results")
+        if options.smoke:
+            os.environ["UNLEARNING_CHECKPOINTS"] = str(target / "results" / "checkpoints")
+        run(paths, given, smoke=options.smoke, target=target, named=options.preset)
+
+
+def everything(folder: Path) -> None:
+    """Run all notebooks in place, then write README's table and figure."""
+    run(find([], folder), {}, smoke=False, target=None)
+    subprocess.run([sys.executable, folder / "summary.py"], check=True)
 
 
 def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -252,13 +267,13 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("names", nargs="*", metavar="NOTEBOOK", help="start of a name; default: all")
+    add("names", nargs="*", metavar="NOTEBOOK", help="start of a name; none: the quick run")
+    add("--all", action="store_true", help="make all that is saved anew")
     pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
     add("-p", dest="given", help="override a parameter of each of them; repeatable", **pair)
     add("--preset", metavar="NAME", help="override the parameters that presets.json has for it")
     add("--smoke", action="store_true", help="run the small configuration")
     add("--output", metavar="FOLDER", help="save there, notebooks and results; default: in place")
-    add("--address", metavar="OWNER/NAME", help="only write this address into the files")
     return parser.parse_intermixed_args(arguments)
 
 
@@ -268,15 +283,14 @@ def main(arguments: list[str] | None = None, folder: Path = HERE) -> int:
     logging.getLogger("papermill").setLevel(logging.ERROR)
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning
     try:
-        if options.address:
-            stamp(options.address, folder.parent)
-            return 0
-        given = {name: value(text) for name, text in options.given}
-        paths = find(options.names, folder)
-        with tempfile.TemporaryDirectory() as temporary:
-            name = options.output or (temporary if options.smoke else None)
-            target = output_folder(name, folder) if name else None
-            run(paths, given, smoke=options.smoke, target=target, named=options.preset)
+        os.environ["UNLEARNING_RESULTS"] = str(folder.parent / "results")
+        os.environ["COLUMNS"] = str(shutil.get_terminal_size().columns)  # the kernel's bars fit in
+        if options.all:
+            everything(folder)
+        elif options == read_arguments([]):
+            quick(folder)
+        else:
+            chosen(options, folder)
         return 0
     except Refused as refusal:
         print(f"run.py: {refusal}", file=sys.stderr)

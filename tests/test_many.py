@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from unlearning import many
 from unlearning.many import load_or_run, run_many
 
 PACKAGE = Path(__file__).resolve().parents[1] / "unlearning"
@@ -157,3 +158,28 @@ def test_one_file_is_read_unless_it_has_other_seeds_or_another_configuration(tmp
     assert run(range(4), 0.1)["doubled"].tolist() == [0, 2, 4, 6] and count() == {0: 2, 2: 1}
     run(range(4), 0.2)
     assert count() == {0: 3, 2: 2}
+
+
+def test_where_results_go_to_a_folder_of_their_own_the_shipped_file_is_read_and_never_written(
+    tmp_path, counting, monkeypatch
+):
+    measure, count = counting
+    mine, shipped = tmp_path / "saved/mine", tmp_path / "saved"
+    monkeypatch.setattr(many, "SAVED", shipped)
+
+    def run(folder, lr):
+        monkeypatch.setattr(many, "RESULTS", folder)
+        options = {"groups": tmp_path / "groups", "group": 2, "n_jobs": 1}
+        return load_or_run(
+            folder / "a/b.npz", measure, range(2), configuration={"lr": lr}, **options
+        )
+
+    run(shipped, 0.1)
+    before = (shipped / "a/b.npz").read_bytes()
+    assert run(mine, 0.1)["doubled"].tolist() == [0, 2] and count() == {0: 1}
+    assert not mine.exists()  # nothing is copied
+    for _ in range(2):
+        run(mine, 0.2)
+    assert count() == {0: 2} and (mine / "a/b.npz").exists()
+    run(mine, 0.1)  # its own file does not fit, the shipped one does
+    assert count() == {0: 2} and (shipped / "a/b.npz").read_bytes() == before

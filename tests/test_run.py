@@ -10,7 +10,6 @@ import pytest
 
 from notebooks import run
 
-SETUP = 'ADDRESS = "https://github.com/OWNER/NAME"\n!git clone {ADDRESS} unlearning-repo'
 NOISY = (
     "import sys\n"
     "print('first'); print('note', file=sys.stderr); print('second')\n"
@@ -192,27 +191,3 @@ def test_kernel_is_this_interpreter_whatever_is_registered(folder, tmp_path, mon
     path = make(folder, "import sys\nprint(sys.executable)")
     assert run.main([], folder) == 0
     assert printed(path)[-1] == f"{sys.executable}\n"
-
-
-def test_address_is_stamped_everywhere_and_back(folder, capsys):
-    readme, project = folder.parent / "README.md", folder.parent / "pyproject.toml"
-    readme.write_text(
-        "[x](https://colab.research.google.com/github/OWNER/NAME/blob/main/notebooks/01_first.ipynb)\n"
-        "git clone https://github.com/OWNER/NAME.git\nSee https://github.com/OWNER/NAME.\n"
-        "Not https://github.com/OWNER/NAMES, nor OWNER/NAME in words.\n"
-    )
-    project.write_text('[project.urls]\nrepository = "https://github.com/OWNER/NAME"\n')
-    files = [make(folder, SETUP), make(folder, SETUP, name="02_second"), readme, project]
-    before = [path.read_bytes() for path in files]
-    for bad in ("name", "https://github.com/a/b", "a/b/c", "a/b.git", "a/..", "-a/b", "a b/c"):
-        assert run.main([f"--address={bad}"], folder) == 2
-        assert "--address takes OWNER/NAME, as in ada/unlearning" in capsys.readouterr().err
-    assert [path.read_bytes() for path in files] == before
-    assert run.main(["--address", "a/b.c-d"], folder) == 0
-    for path, old in zip(files, before, strict=True):
-        assert path.read_bytes() == old.replace(b"OWNER/NAME", b"a/b.c-d").replace(
-            b"a/b.c-dS, nor a/b.c-d in words", b"OWNER/NAMES, nor OWNER/NAME in words"
-        )
-    assert run.current_address(folder.parent) == "a/b.c-d"
-    assert run.main(["--address", "OWNER/NAME"], folder) == 0
-    assert [path.read_bytes() for path in files] == before

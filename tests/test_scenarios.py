@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from unlearning import Images, Scenario
-from unlearning.scenarios import scenarios_of
+from unlearning.hyperparameters import resolve
+from unlearning.scenarios import choose, scenarios_of
 from unlearning.splitting import forget_random
 
 PETS = Images(  # 20 images of 4 classes with names, five of each
@@ -60,13 +61,26 @@ def test_what_is_no_scenario_or_cannot_be_split_is_refused(text, words):
 
 
 def test_scenarios_are_given_as_text_as_objects_or_as_a_list_of_both():
-    dog = Scenario("the dog", "class", "dog")
-    assert scenarios_of("random 10%") == {"random 10%": Scenario("random 10%", "random", "10%")}
-    assert list(scenarios_of(["random 10%", dog])) == ["random 10%", "the dog"]
+    tenth = Scenario("random 10%", "random", "10%")
+    assert scenarios_of("random 10%", PETS) == {"random 10%": tenth}
+    assert list(scenarios_of(["class 1", tenth], PETS)) == ["class dog", "random 10%"]
     for given, words in [
         ([], "name at least one scenario"),
-        (["class 1", "class 1"], "'class 1' is named twice"),
+        (["class 1", "class dog"], "'class dog' is named twice"),
+        (["class 7"], "class 7 does not exist"),
         ([5], "a scenario reads .* not 5"),
     ]:
         with pytest.raises(ValueError, match=words):
-            scenarios_of(given)
+            scenarios_of(given, PETS)
+
+
+def test_classes_are_chosen_by_name_and_by_number():
+    scenarios = scenarios_of(["class 1, 2", "random 10%"], PETS)
+    assert list(scenarios) == ["class dog, ankle boot", "random 10%"]
+    assert choose(None, scenarios) == list(scenarios)
+    assert choose("class 1, 2", scenarios) == ["class dog, ankle boot"]
+    assert resolve({"lr": {"class 1, 2": 1, "class": 2}}, scenarios["class dog, ankle boot"]) == {
+        "lr": 1
+    }
+    with pytest.raises(ValueError, match="no scenario 'class 1' here: there are 'class dog"):
+        choose(["class 1"], scenarios)

@@ -11,8 +11,10 @@
     metrics          one question about a network's outputs per file
     measurement      one way from a network to numbers
     report           what does the table say
+    claims           what may be claimed of it
     many             hundreds of networks, made, measured and resumed
     hyperparameters  what is a method given
+    parameters       can a notebook's parameters be used
     experiment       method x scenario x seed
     challenge        the NeurIPS 2023 challenge: its data, a submission, its score
     plots            one style for every figure

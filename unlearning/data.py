@@ -23,8 +23,9 @@ DATA = ROOT / "data"
 
 @dataclass(frozen=True)
 class _Source:
-    """A named set: what torchvision calls it, and how its pixels are normalised."""
+    """A named set: its title, what torchvision calls it, and how its pixels are normalised."""
 
+    title: str
     torchvision_name: str
     classes: tuple[str, ...]
     mean: tuple[float, ...]
@@ -38,8 +39,19 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 DIGITS = tuple("0123456789")
+CIFAR100 = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
+    butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch
+    crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo
+    keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain
+    mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain
+    plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
+    skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone
+    television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
 SOURCES = {
     "mnist": _Source(
+        "MNIST",
         "MNIST",
         DIGITS,
         (0.1307,),
@@ -47,6 +59,7 @@ SOURCES = {
         digest="52cd6c10ae77107af32269dd9d10ca19c1b749e83235a0c75e2f0729ebeaf141",
     ),
     "fashion_mnist": _Source(
+        "Fashion-MNIST",
         "FashionMNIST",
         _names("T-shirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot"),
         (0.2860,),
@@ -54,6 +67,7 @@ SOURCES = {
         mirror=True,
     ),
     "cifar10": _Source(
+        "CIFAR-10",
         "CIFAR10",
         _names("airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck"),
         (0.4914, 0.4822, 0.4465),
@@ -61,13 +75,14 @@ SOURCES = {
         mirror=True,
     ),
     "cifar100": _Source(
+        "CIFAR-100",
         "CIFAR100",
-        tuple(str(label) for label in range(100)),
+        tuple(name.replace("_", " ") for name in CIFAR100.split()),
         (0.5071, 0.4865, 0.4409),
         (0.2673, 0.2564, 0.2762),
         mirror=True,
     ),
-    "svhn": _Source("SVHN", DIGITS, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "svhn": _Source("SVHN", "SVHN", DIGITS, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
 }
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -91,7 +106,7 @@ def load(
             pixels than it shipped with), or ``train_size`` cannot be met in equal parts.
         ConnectionError: if the set cannot be downloaded; says which file to put in place.
     """
-    if name not in SOURCES:
+    if not isinstance(name, str) or name not in SOURCES:
         raise ValueError(f"there is no data set {name!r}: choose one of {', '.join(SOURCES)}")
     path = Path(root) / f"{name}.npz"
     if not path.exists():
@@ -122,6 +137,10 @@ def balanced_subset(images: Images, size: int) -> Images:
     Raises:
         ValueError: if a class has too few images.
     """
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise ValueError(
+            f"train_size must be a whole number of images, such as 5_000, not {size!r}"
+        )
     counts = torch.bincount(images.labels.cpu(), minlength=images.num_classes)
     each, extra = divmod(size, images.num_classes)
     if size < 1 or each + (extra > 0) > int(counts.min()):

@@ -18,12 +18,13 @@ from .core.files import CHECKPOINTS, slug
 from .core.identity import described, identity_of
 from .core.images import Images
 from .core.loop import Timed, timed
+from .core.progress import Progress
 from .data import balanced_subset, load
 from .hyperparameters import Method, bind, resolve, supports
 from .many import check_seeds, run_many
 from .measurement import Measurement, measure_seeds
 from .report import STANDARD
-from .scenarios import Scenario, scenarios_of
+from .scenarios import Scenario, choose, scenarios_of
 from .splitting import Split
 from .training import digest_of_images, load_or_train
 
@@ -77,16 +78,17 @@ def prepare(
     train = train if train_size is None else balanced_subset(train, train_size)
     device = pick_device()
     experiment = Experiment(
+        name=report.setting_name(dataset if isinstance(dataset, str) else "own images", model),
         train=train.to(device),
         test=test.to(device),
-        scenarios=scenarios_of(scenarios),
+        scenarios=scenarios_of(scenarios, train),
         seeds=check_seeds(seeds),
         training={"model": model, "batch_size": batch_size, "augment": augment, **training},
         more=more,
         n_jobs=n_jobs,
         folder=Path(folder),
     )
-    for scenario in experiment.scenarios:  # a class that does not exist is refused before training
+    for scenario in experiment.scenarios:  # a split that cannot be made is refused before training
         experiment.split(scenario, experiment.seeds[0])
     experiment._measure_ours()
     return experiment
@@ -97,6 +99,7 @@ class Experiment:
     """What ``prepare`` returns. Its rows are keyed (name, scenario, seed): a new run replaces them.
 
     Args:
+        name: of the set and the network, for titles.
         train, test: images.
         scenarios: by name.
         seeds: one per repetition.
@@ -104,6 +107,7 @@ class Experiment:
         more, n_jobs, folder: as ``prepare``.
     """
 
+    name: str
     train: Images
     test: Images
     scenarios: dict[str, Scenario]
@@ -165,7 +169,7 @@ class Experiment:
         """
         if name in OURS:
             raise ValueError(f"{name!r} is a row that prepare makes: choose another name")
-        for scenario in self._chosen(scenarios, method):
+        for scenario in self._usable(scenarios, method):
             found = self._measure_method(method, scenario, self.seeds, hyperparameters)
             self._keep(name, scenario, found)
 
@@ -197,7 +201,7 @@ class Experiment:
         chosen = self.seeds if seeds is None else check_seeds(seeds)
         if unknown := set(chosen) - set(self.seeds):  # nothing was retrained to compare with
             raise ValueError(f"seed {min(unknown)} was not prepared: there are {self.seeds}")
-        for scenario in self._chosen(scenarios, method):
+        for scenario in self._usable(scenarios, method):
             for value in hyperparameters[knob]:
                 own = {**hyperparameters, knob: value}
                 found = self._measure_method(method, scenario, chosen, own)
@@ -234,12 +238,18 @@ class Experiment:
         rows = {name: [len(s.retain), len(s.forget), len(self.test)] for name, s in splits.items()}
         return pd.DataFrame.from_dict(rows, "index", columns=["retain", "forget", "test"])
 
+    def _usable(self, named: str | Sequence[str] | None, method: Method) -> list[str]:
+        chosen = choose(named, self.scenarios)
+        return [name for name in chosen if supports(method, self.scenarios[name])]
+
     def _measure_ours(self) -> None:
         """Make the rows of ``prepare``: the retrained networks first, to compare others with."""
-        for scenario in self.scenarios:
-            for name in reversed(OURS):
-                make = partial(self._train, name, scenario)
-                self._keep(name, scenario, self._measure(name, scenario, self.seeds, make))
+        total = len(OURS) * len(self.scenarios) * len(self.seeds)
+        with Progress("preparing", total, unit="networks"):
+            for scenario in self.scenarios:
+                for name in reversed(OURS):
+                    make = partial(self._train, name, scenario)
+                    self._keep(name, scenario, self._measure(name, scenario, self.seeds, make))
 
     def _train(self, name: str, scenario: str, seed: int) -> Timed:
         images = self.train if name == "original" else self.split(scenario, seed).retain
@@ -265,6 +275,7 @@ class Experiment:
             configuration={**self.about, "scenario": scenario, "kind": kind, **about},
             group=1,
             n_jobs=self.n_jobs,
+            title=f"{kind.replace('_', ' ')}, {scenario}",
         )
         found = {}
         for place, seed in enumerate(seeds):
@@ -287,12 +298,3 @@ class Experiment:
         """What all networks of this experiment have in common."""
         sets = {"train": digest_of_images(self.train), "test": digest_of_images(self.test)}
         return {**sets, "training": described(self.training), "more": identity_of(self.more)}
-
-    def _chosen(self, scenarios: str | Sequence[str] | None, method: Method) -> list[str]:
-        """The scenarios asked for, less those in which the method cannot be used."""
-        named = [scenarios] if isinstance(scenarios, str) else scenarios or list(self.scenarios)
-        unknown = [name for name in named if name not in self.scenarios]
-        if unknown:
-            known = ", ".join(map(repr, self.scenarios))
-            raise ValueError(f"there is no scenario {unknown[0]!r} here: there are {known}")
-        return [name for name in named if supports(method, self.scenarios[name])]

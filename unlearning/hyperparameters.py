@@ -56,7 +56,8 @@ def resolve(hyperparameters: Mapping[str, Any], scenario: Scenario) -> dict[str,
     own = {}
     for name, value in hyperparameters.items():
         if isinstance(value, dict):
-            keys = [key for key in (scenario.name, scenario.kind) if key in value]
+            known = (scenario.name, f"{scenario.kind} {scenario.what}", scenario.kind)
+            keys = [key for key in known if key in value]
             if not keys:
                 raise ValueError(
                     f"{name} has no value for {scenario.name!r}: give one for it, or for its kind, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .core.configuration import as_json, check_or_write_config, difference, digest_of
-from .core.files import CHECKPOINTS, UNREADABLE, atomic_write
+from .core.files import CHECKPOINTS, RESULTS, SAVED, UNREADABLE, atomic_write
 from .core.progress import Progress
 from .core.workers import describe, imap_unordered
 
@@ -186,6 +186,9 @@ def load_or_run(
 ) -> Arrays:
     """Return what ``run_many`` gives, from ``file`` if it holds exactly that, else run and save it.
 
+    Where results go to a folder of their own (results/mine/, for example), the file of the same
+    name that the repo ships is read as well, and never written.
+
     Args:
         file: a compressed npz; float64 arrays are saved, and returned, as float32.
         measure, seeds, configuration, group, n_jobs, title: as ``run_many``.
@@ -193,12 +196,11 @@ def load_or_run(
     """
     seeds = check_seeds(seeds)
     about = {"configuration": as_json(configuration), "seeds": seeds}
-    try:
-        found = _read_group(Path(file), about)
-    except ValueError:  # it has another configuration, and is replaced
-        found = None
-    if found is not None:
-        return found
+    for place in _places(Path(file)):
+        with suppress(ValueError):  # it has another configuration, and is replaced
+            found = _read_group(place, about)
+            if found is not None:
+                return found
     options = {"configuration": configuration, "group": group, "n_jobs": n_jobs, "title": title}
     arrays = run_many(measure, seeds, path=groups, **options)
     small = {
@@ -207,3 +209,10 @@ def load_or_run(
     }
     _write_group(Path(file), about, small, save=np.savez_compressed)
     return small
+
+
+def _places(file: Path) -> list[Path]:
+    """Where to look for a file: there, and if it is one of the results, among those of the repo."""
+    file, own = file.resolve(), RESULTS.resolve()
+    shipped = [SAVED / file.relative_to(own)] if file.is_relative_to(own) else []
+    return list(dict.fromkeys([file, *shipped]))

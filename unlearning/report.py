@@ -10,7 +10,8 @@ import pandas as pd
 from pandas.core.groupby import DataFrameGroupBy
 from scipy import stats
 
-from .core.files import RESULTS, atomic_write, slug
+from .core.files import MINE, RESULTS, ROOT, atomic_write, slug
+from .data import SOURCES
 
 STANDARD = (
     "seconds",
@@ -94,9 +95,26 @@ def _with_spread(mean: float, std: float, digits: int) -> str:
     return f"{mean:.{digits}f}" + ("" if np.isnan(std) else f" ± {std:.{digits}f}")
 
 
+def setting_name(dataset: str, model: str) -> str:
+    """Name of a data set and a network as titles have it.
+
+    >>> setting_name("fashion_mnist", "cnn"), setting_name("cifar10", "torchvision/resnet18")
+    ('Fashion-MNIST, CNN', 'CIFAR-10, resnet18')
+    """
+    title = SOURCES[dataset].title if dataset in SOURCES else dataset
+    name = str(model).rpartition("/")[2]
+    return f"{title}, {name.upper() if name in ('mlp', 'cnn') else name}"
+
+
 def results_folder(notebook: str, dataset: str, model: str) -> Path:
-    """Where a notebook saves: results/<notebook>/<dataset>-<model>/."""
-    return RESULTS / notebook / f"{dataset}-{slug(model)}"
+    """Where a notebook saves: results/<notebook>/<dataset>-<model>/, where run.py runs it.
+
+    One that is run by hand saves in results/mine/ instead, and a line says so.
+    """
+    folder = RESULTS / notebook / f"{dataset}-{slug(model)}"
+    if RESULTS == MINE:
+        print(f"Your tables and figures go to {folder.relative_to(ROOT).as_posix()}/.")
+    return folder
 
 
 def save(rows: Sequence[Mapping], folder: Path | str, name: str) -> pd.DataFrame:

@@ -11,8 +11,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from .core.images import Images
 from .splitting import Split, forget_classes, forget_random
@@ -54,6 +54,17 @@ class Scenario:
             raise ValueError(f"{READS}; {what!r} is neither a whole number nor a percentage")
         return cls(text.strip(), kind, what)
 
+    def in_words(self, images: Images) -> Scenario:
+        """The same with classes named in words: "class 5" of CIFAR-10 is "class dog".
+
+        Raises:
+            ValueError: if a class does not exist.
+        """
+        if not self.forgets_classes:
+            return self
+        names = [images.classes[_class_number(word, images)] for word in self._words()]
+        return replace(self, name=f"class {', '.join(names)}")
+
     @property
     def forgets_classes(self) -> bool:
         """Whether whole classes are forgotten."""
@@ -76,11 +87,18 @@ class Scenario:
         return [word.strip() for word in self.what.split(",")]
 
 
-def scenarios_of(given: str | Scenario | Iterable[str | Scenario]) -> dict[str, Scenario]:
+def scenarios_of(
+    given: str | Scenario | Iterable[str | Scenario], images: Images
+) -> dict[str, Scenario]:
     """Scenarios by name, from one or several texts or ``Scenario`` objects.
 
+    Args:
+        given: scenarios, or their names.
+        images: what is to be split; its classes are named in words.
+
     Raises:
-        ValueError: if there are none, one is not a scenario, or two have the same name.
+        ValueError: if there are none, one is not a scenario, a class does not exist, or two have
+            the same name.
     """
     if isinstance(given, str | Scenario):
         given = [given]
@@ -89,6 +107,7 @@ def scenarios_of(given: str | Scenario | Iterable[str | Scenario]) -> dict[str, 
     except TypeError:
         raise ValueError(f"{READS}, not {given!r}") from None
     scenarios = [one if isinstance(one, Scenario) else Scenario.parse(one) for one in given]
+    scenarios = [scenario.in_words(images) for scenario in scenarios]
     names = [scenario.name for scenario in scenarios]
     twice = [name for name in names if names.count(name) > 1]
     if not names or twice:
@@ -98,6 +117,23 @@ def scenarios_of(given: str | Scenario | Iterable[str | Scenario]) -> dict[str, 
             else "there is nothing to forget: name at least one scenario"
         )
     return dict(zip(names, scenarios, strict=True))
+
+
+def choose(named: str | Iterable[str] | None, scenarios: Mapping[str, Scenario]) -> list[str]:
+    """The names of these scenarios that are asked for; None asks for all.
+
+    Raises:
+        ValueError: if one does not exist.
+    """
+    if named is None:
+        return list(scenarios)
+    by_number = {f"{one.kind} {one.what}": name for name, one in scenarios.items()}
+    found = [by_number.get(name, name) for name in ([named] if isinstance(named, str) else named)]
+    unknown = [name for name in found if name not in scenarios]
+    if unknown:
+        known = ", ".join(map(repr, scenarios))
+        raise ValueError(f"there is no scenario {unknown[0]!r} here: there are {known}")
+    return found
 
 
 def _class_number(word: str, images: Images) -> int:

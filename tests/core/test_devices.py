@@ -1,5 +1,7 @@
 """core.devices: where, how precisely and on how many threads a network runs; seeds for a block."""
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -63,8 +65,26 @@ def test_threads_and_search_for_fast_convolutions_are_set_and_restored(
         torch.set_num_threads(1)
 
 
-def test_only_deep_networks_are_trained_in_bfloat16_if_the_processor_has_it(monkeypatch):
-    for has_it in (True, False):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has_it=has_it: has_it)
-        assert use_bfloat16(build("resnet20")) is has_it
+def test_only_deep_networks_are_trained_in_bfloat16_if_that_is_faster(monkeypatch):
+    for faster in (True, False):
+        monkeypatch.setattr(devices, "_bfloat16_is_faster", lambda faster=faster: faster)
+        assert use_bfloat16(build("resnet20")) is faster
         assert not any(map(use_bfloat16, (build("resnet20").double(), build("cnn"))))
+
+
+@pytest.mark.parametrize(
+    ("has_it", "slow", "faster"),
+    [
+        (True, torch.float32, True),
+        (True, torch.bfloat16, False),
+        (True, None, False),
+        (False, torch.float32, False),
+    ],
+)
+def test_a_trial_decides_on_bfloat16_and_not_the_flag_alone(monkeypatch, has_it, slow, faster):
+    def convolve(images, weight, padding):
+        time.sleep(0.01 if images.dtype == slow else 0.005)
+
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_it)
+    monkeypatch.setattr(devices, "conv2d", convolve)
+    assert devices._bfloat16_is_faster.__wrapped__() is faster

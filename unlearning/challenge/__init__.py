@@ -8,24 +8,39 @@ layout, file names and number format are taken, and the scorer that they release
 (github.com/google-deepmind/unlearning_evaluation).
 """
 
+from .costs import cost_table, costs
 from .data import Challenge, load_challenge
-from .scoring import (
-    Score,
-    attack_table,
-    measure_checkpoints,
-    quality_table,
-    score_arrays,
-    score_submission,
-)
+from .networks import Networks
+from .replicates import blocks, conclusions, interval_table, replicates
+from .scoring import Score, measure_checkpoints, score_arrays, score_submission
 from .submission import write_checkpoints, zip_submission
+from .tables import (
+    agreement,
+    attack_table,
+    beside_prizes,
+    copies_of_one,
+    quality_curves,
+    quality_table,
+)
 
 __all__ = [
     "Challenge",
+    "Networks",
     "Score",
+    "agreement",
     "attack_table",
+    "beside_prizes",
+    "blocks",
+    "conclusions",
+    "copies_of_one",
+    "cost_table",
+    "costs",
+    "interval_table",
     "load_challenge",
     "measure_checkpoints",
+    "quality_curves",
     "quality_table",
+    "replicates",
     "score_arrays",
     "score_submission",
     "write_checkpoints",

@@ -1,4 +1,4 @@
-"""The score of a submission, and tables that compare hundreds of networks with retrained ones."""
+"""The score of a submission: what is kept of a network, of many, and what follows from it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
-from scipy.special import expit
 from torch import nn
 
 from ..core.devices import pick_device
@@ -24,11 +22,9 @@ from ..metrics.forgetting_quality import (
     forgetting_quality,
     logit_scaled_confidence,
 )
-from ..metrics.per_example import klom, rmia, roc, u_lira
 from ..splitting import Split
 from .submission import checkpoint_names, load_weights
 
-OFFLINE_A = 0.3  # RMIA's default in its authors' code, for want of a network to choose it on
 READ_TOGETHER = 16  # checkpoints that one process measures at a time
 UNSEEN = 200  # test images whose confidences are kept
 ACCURACIES = ("retain_accuracy", "forget_accuracy", "test_accuracy")
@@ -87,8 +83,6 @@ def score_submission(
     retraining_seconds: float | None = None,
     delta: float = 1e-5,
     bins: int = 13,
-    resamples: int = 0,
-    seed: int = 0,
     device: torch.device | str | None = None,
     n_jobs: int | None = None,
 ) -> Score:
@@ -105,7 +99,7 @@ def score_submission(
         second_retrained: other networks trained from scratch, for the ceiling.
         original: the network before unlearning, for the floor: N copies of it.
         seconds, retraining_seconds: for one network; above 20 % of retraining's, the score is 0.
-        delta, bins, resamples, seed: as ``forgetting_quality``.
+        delta, bins: as ``forgetting_quality``.
         device, n_jobs: as ``measure_checkpoints``.
 
     Raises:
@@ -118,26 +112,25 @@ def score_submission(
             return networks
         return measure_checkpoints(networks, build, **sets, device=device, n_jobs=n_jobs)
 
-    def quality(confidences: np.ndarray, resamples: int = 0) -> ForgettingQuality:
-        options = {"delta": delta, "bins": bins, "seed": seed, "resamples": resamples}
-        return forgetting_quality(confidences, theirs["confidences"], **options)
+    def quality(confidences: np.ndarray) -> ForgettingQuality:
+        return forgetting_quality(confidences, theirs["confidences"], delta=delta, bins=bins)
 
     ours, theirs = read(submission), read(retrained)
-    details, ceiling, floor = quality(ours["confidences"], resamples), None, None
+    details, ceiling, floor = quality(ours["confidences"]), None, None
     if second_retrained is not None:
         ceiling = quality(read(second_retrained)["confidences"]).quality
     if original is not None:
         one = score_arrays(measure(original, Split(retain, forget), test, attacks=False))
         copies = np.tile(one["confidences"], (len(ours["confidences"]), 1))
         floor = quality(copies).quality
-    means = {name: float(values.mean()) for name, values in _utility(ours, theirs).items()}
+    means = {name: float(values.mean()) for name, values in utility(ours, theirs).items()}
     times = {"seconds": seconds, "retraining_seconds": retraining_seconds}
     score = challenge_score(details.quality, **means, **times)
     ratios = (means[f"{p}_accuracy"] / means[f"retrained_{p}_accuracy"] for p in ("retain", "test"))
     return Score(score, details.quality, *ratios, ceiling, floor, **means, details=details)
 
 
-def _utility(ours: Arrays, theirs: Arrays) -> dict[str, np.ndarray]:
+def utility(ours: Arrays, theirs: Arrays) -> dict[str, np.ndarray]:
     """The four accuracies that ``challenge_score`` takes, by the names of its arguments."""
     names = ("retain_accuracy", "test_accuracy")
     return {name: ours[name] for name in names} | {f"retrained_{n}": theirs[n] for n in names}
@@ -187,91 +180,3 @@ def measure_checkpoints(
             rows.update(zip(group, measured, strict=True))
             bar.update(len(group))
     return {key: np.stack([rows[name][key] for name in names]) for key in rows[names[0]]}
-
-
-def quality_table(
-    measured: Mapping[str, Arrays],
-    *,
-    retrained: str = "retrained",
-    ceiling: str = "retrained again",
-    resamples: int = 0,
-    seed: int = 0,
-) -> tuple[pd.DataFrame, dict[str, ForgettingQuality]]:
-    """F of every kind of network against the retrained ones, its part of the ceiling, and scores.
-
-    Args:
-        measured: name -> what ``score_arrays`` keeps of N networks, and "seconds" (N,).
-        retrained: name of the yardstick, which has no row.
-        ceiling: name of a second set of retrained networks.
-        resamples, seed: of the bootstrap over networks; 0 leaves its interval out.
-
-    Returns:
-        The table, one row per name: F, its half width (95 %, over networks), F / ceiling, the score
-        without and with the 20 % rule, accuracies and time; and name -> ``ForgettingQuality``.
-    """
-    theirs, rows, found = measured[retrained], {}, {}
-    for name, ours in measured.items():
-        if name == retrained:
-            continue
-        found[name] = forgetting_quality(
-            ours["confidences"], theirs["confidences"], resamples=resamples, seed=seed
-        )
-        quality, interval = found[name].quality, found[name].interval_networks
-        accuracies = _utility(ours, theirs)
-        times = {"seconds": ours["seconds"].mean(), "retraining_seconds": theirs["seconds"].mean()}
-        rows[name] = {
-            "F": quality,
-            "F, half width": np.ptp(interval) / 2 if interval else np.nan,
-            "score": challenge_score(quality, **accuracies),
-            "score, 20 % rule": challenge_score(quality, **accuracies, **times),
-            "retain accuracy (%)": 100 * ours["retain_accuracy"].mean(),
-            "test accuracy (%)": 100 * ours["test_accuracy"].mean(),
-            "time (% of retraining)": 100 * times["seconds"] / times["retraining_seconds"],
-        }
-    numbers = pd.DataFrame(rows).T
-    numbers.insert(2, "F / ceiling", numbers["F"] / numbers.loc[ceiling, "F"])
-    return numbers, found
-
-
-def attack_table(
-    measured: Mapping[str, Arrays], *, retrained: str = "retrained", references: int = 4
-) -> pd.DataFrame:
-    """Other measures of the same networks: U-LiRA, RMIA and KLOM, see ``metrics.per_example``.
-
-    RMIA is offline. The first half of the unseen images is its population, the second half are the
-    non-members.
-
-    Args:
-        measured: as ``quality_table``; "seconds" is not read.
-        retrained: name of the networks that never saw the forget set; they have no row.
-        references: number of networks that RMIA knows.
-    """
-    theirs, rows = measured[retrained], {}
-    *known_sides, known_population = (part[:references] for part in _rmia_parts(theirs))
-    for name, ours in measured.items():
-        if name == retrained:
-            continue
-        pair = ours["confidences"], theirs["confidences"]
-        lira, distances = u_lira(*pair), klom(*pair)
-        *sides, population = _rmia_parts(ours)
-        scores = [
-            rmia(side, known, population, known_population, offline_a=OFFLINE_A)
-            for side, known in zip(sides, known_sides, strict=True)
-        ]
-        rows[name] = {
-            "U-LiRA AUC": lira.auc,
-            "U-LiRA TPR at 1 % FPR": lira.tpr_at_1_percent_fpr,
-            "RMIA AUC": roc(*scores).auc,
-            "KLOM, mean": distances.mean(),
-            "KLOM, 95th percentile": np.percentile(distances, 95),
-        }
-    return pd.DataFrame(rows).T
-
-
-def _rmia_parts(of: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """p_y of forgotten images, of the second half of the unseen ones, and of the first half."""
-    forgotten, unseen = (
-        expit(of[part].astype(np.float64)) for part in ("confidences", "unseen_confidences")
-    )
-    half = unseen.shape[1] // 2
-    return forgotten, unseen[:, half:], unseen[:, :half]

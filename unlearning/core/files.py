@@ -13,8 +13,10 @@ from pathlib import Path
 
 _AROUND = Path(__file__).resolve().parent.parent.parent
 ROOT = _AROUND if (_AROUND / "notebooks").is_dir() else Path.cwd()  # the repo; else, here
-RESULTS = Path(os.environ.get("UNLEARNING_RESULTS", ROOT / "results"))
-CHECKPOINTS = RESULTS / "checkpoints"
+SAVED = ROOT / "results"  # what the repo ships; only run.py and the scripts beside it write there
+MINE = SAVED / "mine"  # of notebooks that somebody runs by hand; ignored by git
+RESULTS = Path(os.environ.get("UNLEARNING_RESULTS", MINE))
+CHECKPOINTS = Path(os.environ.get("UNLEARNING_CHECKPOINTS", SAVED / "checkpoints"))
 UNREADABLE = (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 

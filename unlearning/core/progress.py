@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import sys
 import time
 
@@ -17,8 +18,9 @@ _open: list[Progress] = []  # the outermost first: only that one is drawn
 class Progress:
     """A bar, drawn in a terminal and in a notebook, from entering a ``with`` block to its end.
 
-    A bar inside another one is not drawn: its title and its share stand at the end of the outer
-    one. So a cell shows one line, such as "fine-tuning: 3/10 networks, 00:21 left, training 40 %".
+    A bar inside another one is not drawn: what it says stands at the end of the outer one, and its
+    steps are counted there if they have the same unit. So a cell shows one line, such as
+    "all methods: 3/24 networks, 02:10 left, fine-tuning, training 40%".
 
     Args:
         title: what runs.
@@ -33,36 +35,56 @@ class Progress:
 
     def __enter__(self) -> Progress:
         _open.append(self)
-        if len(_open) == 1:
-            kernel = in_notebook()
-            self.bar = tqdm(
-                total=self.total,
-                initial=self.done,
-                desc=self.title,
-                unit=self.unit,
-                file=sys.stdout if kernel else sys.stderr,  # a kernel draws errors in red
-                disable=not (kernel or _in_terminal()),
-                leave=False,
-                mininterval=INTERVAL,
-                bar_format=FORMAT,
-            )
+        if _open[0] is not self:
+            if self._counts_outside:
+                _open[0].skip(self.done)
+            return self
+        kernel = in_notebook()
+        self.bar = tqdm(
+            total=self.total,
+            initial=self.done,
+            desc=self.title,
+            unit=self.unit,
+            file=sys.stdout if kernel else sys.stderr,  # a notebook draws errors in red
+            disable=not (kernel or _in_terminal()),
+            leave=False,
+            mininterval=INTERVAL,
+            bar_format=FORMAT,
+            ncols=shutil.get_terminal_size((100, 24)).columns - 1,
+        )
         return self
 
     def update(self, steps: int = 1) -> None:
         """Count steps that were made."""
         self.done += steps
         if self.bar is not None:
-            self.bar.set_postfix_str("", refresh=False)
             self.bar.update(steps)
-        elif time.monotonic() - self.drawn > INTERVAL:
+        elif self._counts_outside:
+            _open[0].update(steps)
+        if self.bar is None and time.monotonic() - self.drawn > INTERVAL:
             self.drawn = time.monotonic()
-            share = f"{self.title} {self.done / max(1, self.total):.0%}"
-            _open[0].bar.set_postfix_str(share)
+            _open[0].bar.set_postfix_str(", ".join(inner._text for inner in _open[1:]))
+
+    def skip(self, steps: int) -> None:
+        """Count steps that need not be made, which say nothing about the time left."""
+        self.done += steps
+        if not self.bar.disable:
+            self.bar.initial += steps
+            self.bar.n += steps
 
     def __exit__(self, *_) -> None:
         _open.remove(self)
         if self.bar is not None:
             self.bar.close()
+
+    @property
+    def _counts_outside(self) -> bool:
+        return self.bar is None and self.unit == _open[0].unit
+
+    @property
+    def _text(self) -> str:
+        share = "" if self._counts_outside else f" {self.done / max(1, self.total):.0%}"
+        return self.title + share
 
 
 def in_notebook() -> bool:

@@ -48,8 +48,8 @@ def zero_retrain_forgetting(logits: Array, random_logits: Array) -> float:
 def activation_distance(logits_a: Array, logits_b: Array) -> float:
     """L2 distance of the softmax outputs, mean over examples; in [0, sqrt 2], 0 is best.
 
-    Source: Golatkar et al. 2021; Chundawat et al., AAAI 2023: on the forget set, from the
-    retrained network.
+    Source: the code of Chundawat et al., AAAI 2023: on the forget set, from the retrained network.
+    Golatkar et al., Mixed-Privacy Forgetting, CVPR 2021, take the L1 distance.
 
     Args:
         logits_a, logits_b: logits (S, K) of two networks on the same examples.

@@ -7,7 +7,6 @@ strongest of them still allows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -31,8 +30,6 @@ class ForgettingQuality(NamedTuple):
     quality: float
     eps: np.ndarray
     attack: np.ndarray
-    interval_examples: tuple[float, float] | None = None
-    interval_networks: tuple[float, float] | None = None
 
 
 def logit_scaled_confidence(logits: Array, labels: Array) -> np.ndarray:
@@ -73,8 +70,6 @@ def forgetting_quality(
     delta: float = 1e-5,
     bins: int = 13,
     narrow: float = NARROW,
-    resamples: int = 0,
-    seed: int = 0,
 ) -> ForgettingQuality:
     """F of the NeurIPS 2023 challenge: the mean over forgotten examples s of H(s) = 2 / 2^n(s).
 
@@ -92,7 +87,9 @@ def forgetting_quality(
 
     F is in [0, 1]; larger is better. Retraining itself does not reach 1 (equal Gaussians: 0.16 to
     0.19 for 16 to 512 networks): print F next to that of a second set of retrained networks (the
-    ceiling) and of the original (the floor).
+    ceiling) and of the original (the floor). There is no interval: resampling networks gives one
+    that is too short, since networks drawn twice are easier to tell apart, and that knows nothing
+    of other originals. For an interval, see ``challenge.replicates``.
 
     Source: the challenge's evaluation document, with its 13 bins, and the organisers' released
     scorer, which has 14 at 512 networks; thresholds, discard rules and guard are the scorer's.
@@ -103,38 +100,17 @@ def forgetting_quality(
         delta: delta of the differential privacy.
         bins: number of steps of H.
         narrow: threshold of the guard, as a fraction of the wider range; 0 turns the guard off.
-        resamples: bootstrap resamples for the two intervals; each costs as much as F itself.
-        seed: random seed for the bootstrap.
 
     Returns:
-        ``quality``, ``eps`` (S,) and ``attack`` (S,). With ``resamples``, also two 95 % intervals:
-        ``interval_examples``, had other examples been forgotten, from percentiles;
-        ``interval_networks``, had other networks been trained, as F ± 1.96 standard deviations
-        over resampled networks. Networks drawn twice are easier to tell apart, so a resampled F is
-        below F, and percentiles would be wrong.
+        ``quality``, ``eps`` (S,) and ``attack`` (S,).
 
     Raises:
         ValueError: if a side has fewer than two networks, the examples differ in number, there are
             none, a value is not finite, or an argument is out of range.
     """
-    _check_arguments(delta, bins, resamples, narrow)
-    unlearned, retrained = check_samples(unlearned, retrained)
-    eps, attack = strongest_attacks(unlearned, retrained, delta, narrow)
-    points = _points(eps, bins)
-    quality = float(points.mean())
-    if resamples == 0:
-        return ForgettingQuality(quality, eps, attack)
-    generator = np.random.default_rng(seed)
-    means = [generator.choice(points, len(points)).mean() for _ in range(resamples)]
-    over_examples = np.percentile(means, [2.5, 97.5])
-    resampled = [
-        _points(strongest_attacks(*redrawn, delta, narrow)[0], bins).mean()
-        for redrawn in _redraw_networks(unlearned, retrained, resamples, generator)
-    ]
-    over_networks = np.clip(quality + np.array([-1.96, 1.96]) * np.std(resampled, ddof=1), 0, 1)
-    return ForgettingQuality(
-        quality, eps, attack, tuple(over_examples.tolist()), tuple(over_networks.tolist())
-    )
+    _check_arguments(delta, bins, narrow)
+    eps, attack = strongest_attacks(*check_samples(unlearned, retrained), delta, narrow)
+    return ForgettingQuality(float(_points(eps, bins).mean()), eps, attack)
 
 
 def challenge_score(
@@ -182,23 +158,12 @@ def _points(eps: np.ndarray, bins: int) -> np.ndarray:
     return np.where(bin_of < bins, 0.5**bin_of, 0.0)
 
 
-def _redraw_networks(
-    unlearned: np.ndarray, retrained: np.ndarray, resamples: int, generator: np.random.Generator
-) -> Iterator[list[np.ndarray]]:
-    """Yield both sides with their networks drawn with replacement, ``resamples`` times."""
-    sides = (unlearned, retrained)
-    for _ in range(resamples):
-        yield [side[generator.integers(len(side), size=len(side))] for side in sides]
-
-
-def _check_arguments(delta: float, bins: int, resamples: int, narrow: float) -> None:
+def _check_arguments(delta: float, bins: int, narrow: float) -> None:
     check_delta(delta)
     if bins < 1:
         raise ValueError(f"bins must be at least 1, not {bins}")
     if not 0 <= narrow <= 1:
         raise ValueError(f"narrow must be in [0, 1], not {narrow}")
-    if resamples < 0 or resamples == 1:
-        raise ValueError(f"resamples must be 0 (no intervals) or at least 2, not {resamples}")
 
 
 def _mean_fraction(values: Array | float, name: str) -> float:

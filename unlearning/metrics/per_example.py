@@ -205,7 +205,7 @@ def klom(
     clip: float = 100.0,
     floor: float = 1e-5,
 ) -> np.ndarray:
-    """KLOM: KL divergence of each example's margins, unlearned from retrained networks, in nats.
+    """KLOM: KL(unlearned || retrained) of each example's margins, in nats.
 
     Margins (``logit_scaled_confidence``) are clipped to [-clip, clip] and counted in equal bins
     over their joint range, example by example. With p and q the fractions of unlearned and
@@ -216,8 +216,11 @@ def klom(
     not reach 0 (0.36 for 100 normal values per side), so compare with its KLOM. The authors report
     the mean and the 95th percentile over the forget, retain and test set.
 
-    Source: Rinberg et al., Easy Data Unlearning Bench (EasyDUB). Their code leaves out the largest
-    margin; here it is in the last bin.
+    Source: Georgiev et al., Attribute-to-Delete: Machine Unlearning via Datamodel Matching, arXiv
+    2410.23232, appendix E.1; Rinberg et al., Easy Data Unlearning Bench, arXiv 2602.16400. The
+    direction differs between the released codes: it is this one in EasyDUB-code, while run.py of
+    data-unlearning-bench hands the arguments over in the other order and so reports
+    KL(retrained || unlearned). Both codes leave out the largest margin; here it is in the last bin.
 
     Args:
         unlearned_margins: (N, S), one row per network.

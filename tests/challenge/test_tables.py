@@ -1,0 +1,80 @@
+"""The tables of hundreds of networks are what direct computations give."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from unlearning import challenge
+from unlearning.metrics import forgetting_quality, klom, u_lira
+
+
+@pytest.fixture(scope="module")
+def kinds():
+    """Kinds of networks: "unmoved" still knows what it was to forget, "fast" is a copy."""
+    draw = np.random.default_rng(0).normal
+    made = {
+        name: {
+            "confidences": draw(shift, size=(40, 12)),
+            "unseen_confidences": draw(size=(40, 20)).astype(np.float16),
+            "retain_accuracy": np.full(40, 0.9),
+            "test_accuracy": np.full(40, 0.8 - shift / 100),
+        }
+        for name, shift in (("retrained", 0.0), ("retrained again", 0.0), ("unmoved", 6.0))
+    }
+    machine = {"device": np.array(["cpu"] * 20 + ["cuda"] * 20), "torch": np.full(40, "2.9")}
+    return {**made, "fast": {**made["retrained again"], **machine}}
+
+
+def test_the_quality_table_has_f_ceiling_score_time_and_machine(kinds):
+    times = {
+        "time (% of retraining)": {"retrained again": 100, "unmoved": 200, "fast": 19},
+        "time, highest": {"retrained again": 120, "unmoved": 210, "fast": 22},
+    }
+    table, found = challenge.quality_table(kinds, pd.DataFrame(times))
+    assert list(table.index) == ["retrained again", "unmoved", "fast"] == list(found)
+    for name, row in table.iterrows():
+        pair = kinds[name]["confidences"], kinds["retrained"]["confidences"]
+        assert row["F"] == forgetting_quality(*pair).quality == found[name].quality
+    score = table.loc["fast", "F"]  # its accuracies are those of retraining
+    for column, wanted in (
+        ("F / ceiling", [1, 0, 1]),
+        ("score", [score, 0, score]),
+        ("score, 20 % rule", [0, 0, score]),  # the median decides
+        ("time, highest", [120, 210, 22]),
+        ("test accuracy (%)", [80, 74, 80]),
+    ):
+        assert table[column].tolist() == pytest.approx(wanted)
+    assert table["device"].tolist() == ["not recorded", "not recorded", "cpu, cuda"]
+
+
+def test_the_attack_table_is_that_of_direct_calls(kinds):
+    table = challenge.attack_table(kinds, references=3)
+    pair = [kinds[name]["confidences"] for name in ("unmoved", "retrained")]
+    row, (lira, distances) = table.loc["unmoved"], [f(*pair) for f in (u_lira, klom)]
+    assert row["U-LiRA AUC"] == lira.auc
+    assert row["KLOM, 95th percentile"] == pytest.approx(np.percentile(distances, 95))
+    assert table.loc["retrained again", "U-LiRA AUC"] == pytest.approx(0.5, abs=0.1)
+    assert row[["U-LiRA AUC", "RMIA AUC"]].min() > 0.9
+
+
+def test_f_against_the_number_of_networks_is_that_of_the_first_ones(kinds):
+    curves = challenge.quality_curves(kinds, [1, 10, 100])
+    assert curves.index.tolist() == [10, 40] and "retrained" not in curves
+    pair = [kinds[name]["confidences"][:10] for name in ("unmoved", "retrained")]
+    assert curves.loc[10, "unmoved"] == forgetting_quality(*pair).quality
+
+
+def test_prizes_and_other_measures_are_compared_in_a_sentence(kinds):
+    said = challenge.beside_prizes(pd.DataFrame({"F": {"retrained again": 0.177}}))
+    assert "50% to 44% of this ceiling" in said and "0.0937 (private), 53% of it" in said
+    assert "is 0" in challenge.beside_prizes(pd.DataFrame({"F": {"retrained again": 0.0}}))
+    copied = {**kinds, "original": kinds["retrained"]}
+    assert challenge.copies_of_one(copied).startswith("40 copies of one original: F 0.000, ")
+    numbers = pd.DataFrame(
+        {
+            "F": [3, 2, 1],
+            "U-LiRA AUC": [0.5, 0.6, 0.7],
+            "KLOM (unlearned || retrained), mean": [1, 1, 0],
+        }
+    )
+    assert "over 3 kinds: -1.00 with U-LiRA AUC, 0.87 with KLOM" in challenge.agreement(numbers)

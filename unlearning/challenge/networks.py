@@ -1,0 +1,125 @@
+"""Networks of every kind for one split, by the hundred: made, measured, kept, timed, compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from ..core.files import slug
+from ..core.images import Images
+from ..core.loop import timed
+from ..many import load_or_run
+from ..measurement import measure_seeds
+from ..metrics.forgetting_quality import ForgettingQuality
+from ..report import write_csv
+from ..splitting import Split
+from .costs import cost_table, costs
+from .replicates import blocks, interval_table, join_starts, replicates
+from .scoring import Arrays, score_arrays
+from .tables import attack_table, quality_table
+
+ROUNDS = 10  # of timing
+APART = 1_000  # seeds of two kinds that are trained from scratch differ by this, or by their number
+
+
+class Networks:
+    """Hundreds of networks of each kind, measured alike, for one split.
+
+    ``measured`` has, by name, what ``score_arrays`` keeps of ``count`` networks; of a method, they
+    are those of one original, as in the challenge. ``of_starts`` has as many that come from all
+    originals, one block each: see ``replicates``.
+
+    Args:
+        folder: where measurements and tables are kept; what is there is not made again.
+        split: what is retained and what is forgotten.
+        test: test images.
+        count: networks of each kind.
+        starts: originals.
+        about: what else the networks depend on, in values that JSON has.
+    """
+
+    def __init__(
+        self, folder: Path, split: Split, test: Images, *, count: int, starts: int, about: dict
+    ):
+        self.folder, self.split, self.test = Path(folder), split, test
+        self.count, self.blocks, self.about = count, blocks(count, starts), about
+        self.measured: dict[str, Arrays] = {}
+        self.of_starts: dict[str, Arrays] = {}
+        self.makes: dict[str, Callable[[int], nn.Module]] = {}
+        self.values: dict[str, dict] = {}
+
+    def train(self, name: str, make: Callable[[int], nn.Module]) -> None:
+        """Measure ``make(seed)`` for ``count`` seeds that no other kind has; each is a start."""
+        place = [*self.makes, name].index(name)  # the same if the cell is run again
+        first = (place + 1) * max(APART, self.count)
+        self.makes[name], self.values[name] = make, {}
+        found = self._measure(name, make, range(first, first + self.count), values={})
+        self.measured[name] = self.of_starts[name] = found
+
+    def unlearn(
+        self,
+        name: str,
+        make: Callable[[nn.Module, int], nn.Module],
+        originals: Sequence[nn.Module],
+        values: dict[str, Any],
+    ) -> None:
+        """Measure ``make(original, seed)``: ``count`` times for the first, a block for each other.
+
+        Args:
+            name: of the method.
+            make: the method.
+            originals: one per start.
+            values: its hyperparameters, in values that JSON has.
+        """
+        size, others = len(self.blocks[0]), range(len(self.blocks[0]), self.blocks[-1].stop)
+        self.makes[name], self.values[name] = partial(make, originals[0]), values
+
+        def make_other(seed: int) -> nn.Module:
+            return make(originals[seed // size], seed)
+
+        found = self._measure(name, self.makes[name], range(self.count), values=values)
+        label, options = f"{name}, other starts", {"values": values, "per_start": size}
+        more = self._measure(label, make_other, others, **options)
+        self.measured[name] = found
+        self.of_starts[name] = join_starts(found, more, self.blocks)
+
+    def _measure(self, name: str, make: Callable, seeds: range, **more: Any) -> Arrays:
+        split, keep = self.split, {"keep": score_arrays, "attacks": False}
+        measure = measure_seeds(partial(timed, make), lambda seed: split, self.test, **keep)
+        file, configuration = f"{slug(name)}.npz", {**self.about, "method": name, **more}
+        path = self.folder / "networks" / file
+        return load_or_run(path, measure, seeds, configuration=configuration, title=name)
+
+    def intervals(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """``replicates`` of all kinds and their ``interval_table``, written as csv files."""
+        rows = replicates(self.of_starts, self.blocks)
+        table = interval_table(rows)
+        write_csv(rows, self.folder / "replicates.csv")
+        write_csv(table.reset_index(names="method"), self.folder / "intervals.csv")
+        return rows, table
+
+    def table(self) -> tuple[pd.DataFrame, dict[str, ForgettingQuality]]:
+        """``quality_table`` and ``attack_table`` of ``measured``, written as one csv file.
+
+        The seconds are those of ``costs``, from ten rounds, fewer for less than 80 networks, and
+        are kept as the measurements are.
+        """
+        rounds = min(ROUNDS, max(2, self.count // 8))
+        seconds = load_or_run(
+            self.folder / "costs.npz",
+            partial(costs, {name: partial(timed, make) for name, make in self.makes.items()}),
+            range(rounds),
+            configuration={**self.about, "values": self.values},
+            group=rounds,
+            n_jobs=1,
+            title="timing",
+        )
+        numbers, found = quality_table(self.measured, cost_table(seconds))
+        numbers = numbers.join(attack_table(self.measured))
+        write_csv(numbers.reset_index(names="method"), self.folder / "forgetting_quality.csv")
+        return numbers, found

@@ -1,0 +1,175 @@
+"""What may be claimed: which methods are closest to retraining, and which only seem to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations, product
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from .report import LAST, RATIOS, differences, heading, in_per_cent
+
+LEVEL = 0.05
+FLOOR, YARDSTICK = LAST
+DISTANCES = ("js_to_retrained", "activation_distance", "average_gap")  # 0 for the yardstick itself
+
+
+def claims(rows: Sequence[Mapping], number: str) -> pd.DataFrame:
+    """Compare every method's distance from retraining with the noise floor and with the closest.
+
+    All networks of a seed start alike, so differences are taken seed by seed, and tested by
+    Student's t. The p-values of each column are corrected for their number (Holm): against the
+    floor there is one per method, against the closest one per pair of methods, since which one is
+    closest was seen from the data.
+
+    Args:
+        rows: of one scenario, as ``report.table`` takes them, with the rows "retrained again", the
+            noise floor, and "retrained".
+        number: which one. "js_to_retrained", "activation_distance" and "average_gap" are distances;
+            of another, the distance is the absolute difference from "retrained".
+
+    Returns:
+        One row per method, the closest first, and the noise floor: the mean distance, and in words
+        what it is against the noise floor and against the closest method.
+
+    Raises:
+        ValueError: if "retrained", "retrained again" or any other method was not measured.
+    """
+    distances = _distances(rows, number)
+    floor, ours = distances[FLOOR], distances.drop(columns=[FLOOR, YARDSTICK])
+    if ours.empty:
+        raise ValueError("there is nothing to compare with retraining: run a method first")
+    ours = ours[ours.mean().sort_values().index]
+    above_floor = _corrected({name: _p_value(ours[name] - floor) for name in ours})
+    apart = _corrected({(a, b): _p_value(ours[b] - ours[a]) for a, b in combinations(ours, 2)})
+    closest, scale = ours.columns[0], 100 if in_per_cent(number) else 1
+    found = {}
+    for name, own in ours.items():
+        p = np.nan if name == closest else apart[closest, name]
+        found[name] = {
+            heading(number): _rounded(scale * own.mean(), number),
+            "against the noise floor": _verdict((own - floor).mean(), above_floor[name]),
+            "against the closest": "is the closest" if name == closest else _verdict(1, p),
+        }
+    shown = pd.DataFrame.from_dict(found, "index")
+    shown.loc[FLOOR] = [_rounded(scale * floor.mean(), number), "is the noise floor", "–"]
+    return shown.rename_axis(columns="distance from retrained")
+
+
+def claim(rows: Sequence[Mapping], number: str) -> str:
+    """Say in a sentence which methods are closest to retraining by ``number``; see ``claims``.
+
+    Example: "JS to retrained: random mask (0.013) is the closest, not told from fine-tuning
+    (0.014); at the noise floor (0.013): random mask, fine-tuning".
+    """
+    found = claims(rows, number)
+    level, found = found.loc[FLOOR].iloc[0], found.drop(FLOOR)
+    distance, floor, against = (found[column] for column in found)
+    shown = {name: f"{name} ({distance[name]})" for name in found.index}
+    first = shown[found.index[0]]
+    if floor.str.startswith("not tested").all():
+        return f"{heading(number)}: {first} is the closest, which one seed cannot tell"
+    tied = [shown[name] for name in found.index[against.str.startswith("not told")]]
+    near = [name for name in found.index if not floor[name].startswith("farther")]
+    return (
+        f"{heading(number)}: {first} is the closest"
+        + (f", not told from {', '.join(tied)}" if tied else "")
+        + f"; at the noise floor ({level}): {', '.join(near) or 'none'}"
+    )
+
+
+def claimed_gains(
+    rows: Sequence[Mapping], pairs: Mapping[str, tuple[str, str]], claimed: Mapping[str, float]
+) -> pd.DataFrame:
+    """Test whether one method gains as much over another as was claimed.
+
+    Differences are taken seed by seed and compared with the claim by Student's t, two-sided; the
+    p-values are corrected for the number of claims (Holm).
+
+    Args:
+        rows: as ``report.table`` takes them.
+        pairs: name of a row -> (method, the one that it is compared with).
+        claimed: number -> the difference that was claimed, with its sign.
+
+    Returns:
+        One row per pair and number: the mean difference, half of its 95 % interval, both in per
+        cent where the number is, and what follows for the claim.
+
+    Raises:
+        ValueError: if a method was not measured.
+    """
+    gains, found, excess = differences(rows, pairs), {}, {}
+    runs = pd.DataFrame(rows).set_index(["method", "seed"])
+    for name, number in product(pairs, claimed):
+        ours, theirs = (runs.loc[method, number] for method in pairs[name])
+        excess[name, number] = (ours - theirs - claimed[number]) * np.sign(claimed[number])
+        scale = 100 if in_per_cent(number) else 1
+        found[name, heading(number)] = {
+            "claimed": scale * claimed[number],
+            "mean": scale * gains.loc[name, (number, "mean")],
+            "half95": scale * gains.loc[name, (number, "half95")],
+        }
+    corrected = _corrected({key: _p_value(more) for key, more in excess.items()})
+    table = pd.DataFrame.from_dict(found, "index").round(2)
+    words = {True: "more than claimed", False: "less than claimed"}
+    table["verdict"] = [
+        f"{words[more.mean() > 0] if corrected[key] < LEVEL else 'not told apart'}, "
+        + _p_text(corrected[key])
+        for key, more in excess.items()
+    ]
+    return table
+
+
+def _distances(rows: Sequence[Mapping], number: str) -> pd.DataFrame:
+    """Distance from retraining, one row per seed, one column per method."""
+    runs = pd.DataFrame(rows)
+    missing = [name for name in (YARDSTICK, FLOOR) if name not in set(runs["method"])]
+    if missing:
+        raise ValueError(f"{missing[0]!r} was not measured: nothing can be compared with it")
+    if number not in runs:
+        raise ValueError(f"{number} was not measured: there are {', '.join(runs)}")
+    values = runs.pivot(index="seed", columns="method", values=number)
+    values = values[list(dict.fromkeys(runs["method"]))]
+    return values if number in DISTANCES else values.sub(values[YARDSTICK], axis=0).abs()
+
+
+def _p_value(differences: pd.Series) -> float:
+    """Of the mean being 0, two-sided, by Student's t; NaN for fewer than two seeds."""
+    known = differences.dropna()
+    if len(known) < 2:
+        return np.nan
+    spread = known.std()
+    if spread <= 1e-12 * abs(known.mean()) or spread == 0:  # the same for every seed
+        return float(known.mean() == 0)
+    return float(2 * stats.t.sf(abs(known.mean()) / spread * len(known) ** 0.5, len(known) - 1))
+
+
+def _corrected(p_values: Mapping) -> dict:
+    """Holm's correction: the k-th smallest of n is multiplied by n - k + 1, and none decreases.
+
+    >>> _corrected({"a": 0.01, "b": 0.04, "c": 0.03})
+    {'a': 0.03, 'c': 0.06, 'b': 0.06}
+    """
+    known = {name: p for name, p in p_values.items() if not np.isnan(p)}
+    corrected, largest = {name: np.nan for name in p_values if name not in known}, 0.0
+    for place, name in enumerate(sorted(known, key=known.get)):
+        largest = max(largest, min(1.0, (len(known) - place) * known[name]))
+        corrected[name] = largest
+    return corrected
+
+
+def _verdict(mean: float, p: float) -> str:
+    if np.isnan(p):
+        return "not tested: one seed"
+    word = "not told apart" if p >= LEVEL else "farther" if mean > 0 else "closer"
+    return f"{word}, {_p_text(p)}"
+
+
+def _p_text(p: float) -> str:
+    return "not tested" if np.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _rounded(value: float, number: str) -> str:
+    return f"{value:.3f}" if number in RATIOS else f"{value:.2f}"
