@@ -20,7 +20,7 @@ SETUP = re.compile(r'("ADDRESS = \\"https://github\.com/)([^"\\]+)')  # in a not
 COLAB = "https://colab.research.google.com"
 BADGE = f"![Open in Colab]({COLAB}/assets/colab-badge.svg)"
 # The marker comes last: Markdown takes the rest of a line that begins with a comment for HTML.
-MARKER = re.compile(rf"(?:\[{re.escape(BADGE)}\]\(\S+?\) )?(<!-- Colab: (\S+) -->)")
+MARKER = re.compile(rf"(?:\[{re.escape(BADGE)}\]\(\S+?\) )?(<!-- ?Colab: ?(\S+?) ?-->)")
 
 
 class Refused(Exception):

@@ -66,7 +66,7 @@ def short_table() -> str:
     """README's table: both scenarios side by side."""
     tables = {scenario: table_of(runs_of(ALL, scenario)) for scenario in SCENARIOS}
     columns = {
-        heading: readable(tables[scenario], [name]).iloc[:, 0]
+        heading: readable(tables[scenario], [name]).iloc[:, 0].str.replace(" ± ", "±")
         for heading, (scenario, name) in SHORT.items()
     }
     shown = pd.DataFrame(columns).reindex(tables["class 5"].index).fillna("–")  # UNSIR: classes

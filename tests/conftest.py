@@ -19,6 +19,14 @@ def loader(images: Images, batch_size: int = 16) -> DataLoader:
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def checkpoints_of_notebooks(tmp_path_factory):
+    """Notebooks that tests run keep their networks in a folder of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNLEARNING_CHECKPOINTS", str(tmp_path_factory.mktemp("checkpoints")))
+        yield
+
+
 @pytest.fixture(name="loader")
 def loader_fixture():
     return loader

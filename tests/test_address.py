@@ -38,7 +38,7 @@ def test_links_appear_with_an_address_move_with_it_and_disappear(copy):
             assert rf"ADDRESS = \"https://github.com/{name}\"" in text
             assert '\\"OWNER/NAME\\" not in ADDRESS' in text
         readme = (copy / "README.md").read_text(encoding="utf-8")
-        assert re.findall(rf"\(({COLAB}[^)]*)\) <!-- Colab", readme) == links
+        assert re.findall(rf"\(({COLAB}[^)]*)\) <!--Colab", readme) == links
     assert address.main([address.UNSET], copy) == 0
     assert contents(copy) == before
 

@@ -13,10 +13,11 @@ import pytest
 from notebooks import run, summary
 from notebooks.address import current_address
 from unlearning import METHODS
-from unlearning.core.files import slug
+from unlearning.core.files import SAVED, slug
 
 PATHS = run.find([])
 PRESETS = json.loads((run.HERE / "presets.json").read_text())
+IGNORED = {"checkpoints", "mine", "quick"}
 NEW_METHOD = """
 import copy
 METHODS["nothing"] = lambda model, retain: copy.deepcopy(model).eval()
@@ -138,6 +139,22 @@ def test_whatever_is_to_be_forgotten(number, forget, tmp_path, monkeypatch):
     runs = pd.read_csv(next(tmp_path.rglob("*_runs.csv")))
     assert not more or {*METHODS, "nothing"} <= set(runs["method"])
     assert {"seed", "device", "torch"} <= set(runs)
+
+
+def test_every_saved_run_says_what_it_was_measured_on():
+    paths = [path for path in SAVED.rglob("*.csv") if not IGNORED & set(path.parts)]
+    runs = [pd.read_csv(path) for path in paths if not path.stem.endswith("_table")]
+    assert len(runs) > 10
+    for own in runs:
+        assert own[["device", "torch"]].notna().all(axis=None)
+        assert not own.isin(["not recorded"]).any(axis=None)
+
+
+def test_the_readme_is_short_and_starts_with_a_command():
+    readme = (run.HERE.parent / "README.md").read_text(encoding="utf-8")
+    assert len(readme.split("```bash")[0].split()) < 120
+    assert len(readme.split()) <= 1200
+    assert len(re.findall(r"^\|[-: |]+\|$", readme, re.M)) == 3
 
 
 def test_the_readme_holds_what_the_notebooks_saved():

@@ -10,17 +10,23 @@ import pytest
 
 from notebooks import run
 
+SHOW = "import os\nprint(SEEDS, os.environ['UNLEARNING_RESULTS'])"
 NOISY = (
     "import sys\n"
     "print('first'); print('note', file=sys.stderr); print('second')\n"
     "print('\\r 50 %\\r      \\r', end='', file=sys.stderr, flush=True)"
 )
-BAR = "from tqdm import tqdm\nfor _ in tqdm(range(3), leave=False): pass"
+BAR = (
+    f"import sys\nsys.path.insert(0, {str(run.HERE.parent)!r})\n"
+    "from unlearning.core.progress import Progress\n"
+    "with Progress('training', 2) as bar: bar.update()"
+)
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNLEARNING_RESULTS", "results")  # put back afterwards, whatever run.py sets
+    for name in ("UNLEARNING_RESULTS", "UNLEARNING_CHECKPOINTS", "COLUMNS"):
+        monkeypatch.setenv(name, "80")  # put back afterwards, whatever run.py sets
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     folder = tmp_path / "notebooks"
     folder.mkdir()
@@ -52,7 +58,7 @@ def printed(path):
 def test_all_notebooks_run_in_order_in_their_own_folder(folder, capsys):
     show = "import os\nprint(os.getcwd(), SEEDS)"
     paths = [make(folder, show, name=name) for name in ["02_second", "01_first"]]
-    assert run.main([], folder) == 0
+    assert run.main(["0"], folder) == 0
     told = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
     assert told == ["01_first", "02_second"]
     assert printed(paths[0])[-1] == printed(paths[1])[-1] == f"{folder} [0, 1]\n"
@@ -113,7 +119,7 @@ def test_override_hits_and_stays_visible_but_never_stacks(folder):
     assert cells[2].source == "# Overrides\nSEEDS = (8,)"
     assert printed(path)[-1] == "(8,) 0.1\n"
 
-    assert run.main([], folder) == 0
+    assert run.main(["01"], folder) == 0
     assert len(nbformat.read(path, as_version=4).cells) == 3
     assert printed(path)[-1] == "[0, 1] 0.1\n"
 
@@ -147,13 +153,35 @@ def test_smoke_runs_the_small_configuration_and_keeps_what_is_saved(folder, tmp_
     assert os.listdir(folder) == [path.name]
 
 
+def test_without_arguments_all_methods_run_quickly_and_tracked_files_stay(folder, capsys):
+    path = make(folder, SHOW, name="08_all_methods")
+    other = make(folder, SHOW)
+    (folder / "presets.json").write_text('{"quick": {"08": {"SEEDS": [0, 1, 2]}}}')
+    before = [file.read_bytes() for file in (path, other)]
+    assert run.main([], folder) == 0
+    quick = folder.parent / "results" / "quick"
+    assert printed(quick / path.name)[-1] == f"[0, 1, 2] {quick}\n"
+    assert [file.read_bytes() for file in (path, other)] == before
+    told = capsys.readouterr().out
+    assert f"The figure: {quick}/08_all_methods/mnist-cnn/trade_off.png" in told
+
+
+def test_all_makes_every_notebook_and_the_tables_anew(folder, capfd):
+    paths = [make(folder, SHOW, name=name) for name in ("01_first", "02_second")]
+    (folder / "summary.py").write_text("print('tables')")
+    assert run.main(["--all"], folder) == 0
+    results = folder.parent / "results"
+    assert [printed(path)[-1] for path in paths] == [f"[0, 1] {results}\n"] * 2
+    assert capfd.readouterr().out.splitlines()[-1] == "tables"
+
+
 def test_saved_notebook_is_clean_and_the_same_from_every_run(folder, capfd):
     path = make(folder, NOISY, BAR, authors=[{"name": "x"}], smoke={"SEEDS": [0]})
-    assert run.main([], folder) == 0
+    assert run.main(["01"], folder) == 0
     first = path.read_bytes()
     out, err = capfd.readouterr()
     assert re.fullmatch(r"01_first: \d+ s\n", out) and err == ""
-    assert run.main([], folder) == 0
+    assert run.main(["01"], folder) == 0
     assert path.read_bytes() == first
     saved = json.loads(first)
     assert saved["metadata"] == {**run.KERNEL, "smoke": {"SEEDS": [0]}}
@@ -170,7 +198,7 @@ def test_failing_notebook_leaves_its_saved_file_as_it_was(folder, capsys):
     halve = "def halve(x):\n    return x / 0\n\nhalve(1)"
     path = make(folder, "print('fine')", halve, "print('no')")
     before = path.read_bytes()
-    assert run.main([], folder) == 1
+    assert run.main(["01"], folder) == 1
     error = capsys.readouterr().err
     assert "run.py: 01_first.ipynb failed in cell [3]." in error
     assert "return x / 0" in error
@@ -179,7 +207,7 @@ def test_failing_notebook_leaves_its_saved_file_as_it_was(folder, capsys):
     assert path.read_bytes() == before
     assert os.listdir(folder) == [path.name]
     make(folder, "import os\nos._exit(1)")
-    assert run.main([], folder) == 1
+    assert run.main(["01"], folder) == 1
     assert "01_first.ipynb failed: its kernel died" in capsys.readouterr().err
 
 
@@ -189,5 +217,5 @@ def test_kernel_is_this_interpreter_whatever_is_registered(folder, tmp_path, mon
     spec.write_text(json.dumps({"argv": ["false"], "display_name": "x", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     path = make(folder, "import sys\nprint(sys.executable)")
-    assert run.main([], folder) == 0
+    assert run.main(["01"], folder) == 0
     assert printed(path)[-1] == f"{sys.executable}\n"
