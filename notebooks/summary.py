@@ -94,10 +94,12 @@ def all_tables() -> str:
         where = path.parent.relative_to(RESULTS).as_posix()
         parts += [f"## {where}: {runs['scenario'][0]}", f"{runs['seed'].nunique()} seeds."]
         parts.append(markdown(readable(table_of(runs), columns)))
-    for path in sorted(RESULTS.glob("0*/*/forgetting_quality.csv")):
-        numbers = pd.read_csv(path).set_index("method").rename_axis(None)
-        parts += [f"## {path.parent.relative_to(RESULTS).as_posix()}"]
-        parts.append(markdown(numbers.map("{:.3f}".format)))
+    for name in ("forgetting_quality", "intervals"):
+        for path in sorted(RESULTS.glob(f"0*/*/{name}.csv")):
+            numbers = pd.read_csv(path).set_index("method").rename_axis(None)
+            where = path.parent.relative_to(RESULTS).as_posix()
+            parts.append(f"## {where}: {name.replace('_', ' ')}")
+            parts.append(markdown(numbers.select_dtypes("number").map("{:.3f}".format)))
     return "\n\n".join(parts) + "\n"
 
 

@@ -42,8 +42,8 @@ def claims(rows: Sequence[Mapping], number: str) -> pd.DataFrame:
     if ours.empty:
         raise ValueError("there is nothing to compare with retraining: run a method first")
     ours = ours[ours.mean().sort_values().index]
-    above_floor = _corrected({name: _p_value(ours[name] - floor) for name in ours})
-    apart = _corrected({(a, b): _p_value(ours[b] - ours[a]) for a, b in combinations(ours, 2)})
+    above_floor = holm({name: _p_value(ours[name] - floor) for name in ours})
+    apart = holm({(a, b): _p_value(ours[b] - ours[a]) for a, b in combinations(ours, 2)})
     closest, scale = ours.columns[0], 100 if in_per_cent(number) else 1
     found = {}
     for name, own in ours.items():
@@ -111,7 +111,7 @@ def claimed_gains(
             "mean": scale * gains.loc[name, (number, "mean")],
             "half95": scale * gains.loc[name, (number, "half95")],
         }
-    corrected = _corrected({key: _p_value(more) for key, more in excess.items()})
+    corrected = holm({key: _p_value(more) for key, more in excess.items()})
     table = pd.DataFrame.from_dict(found, "index").round(2)
     words = {True: "more than claimed", False: "less than claimed"}
     table["verdict"] = [
@@ -146,10 +146,12 @@ def _p_value(differences: pd.Series) -> float:
     return float(2 * stats.t.sf(abs(known.mean()) / spread * len(known) ** 0.5, len(known) - 1))
 
 
-def _corrected(p_values: Mapping) -> dict:
+def holm(p_values: Mapping) -> dict:
     """Holm's correction: the k-th smallest of n is multiplied by n - k + 1, and none decreases.
 
-    >>> _corrected({"a": 0.01, "b": 0.04, "c": 0.03})
+    NaN stays, and is not counted.
+
+    >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
     {'a': 0.03, 'c': 0.06, 'b': 0.06}
     """
     known = {name: p for name, p in p_values.items() if not np.isnan(p)}

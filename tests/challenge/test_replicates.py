@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from unlearning.challenge import blocks, conclusions, interval_table, replicates
-from unlearning.challenge.replicates import differences, fieller, holm, join_starts, student
+from unlearning.challenge.replicates import differences, fieller, join_starts, student
 from unlearning.metrics import example_attacks, forgetting_quality
 
 NETWORKS, EXAMPLES, STARTS, TIMES = 16, 3, 8, 200
@@ -63,11 +63,6 @@ def test_fiellers_interval_covers_a_ratio_and_is_a_t_test_inverted():
         assert stats.ttest_1samp(a - ratio * b, 0).pvalue == pytest.approx(0.05)
     assert fieller(np.zeros(3), [1.0, 1.1, 0.9]) == (0, 0)
     assert fieller([1.0, 2, 3], [-1.0, 0.1, 1]) == (-np.inf, np.inf)
-
-
-def test_holms_correction_by_hand():
-    assert holm(np.array([0.5, 0.01, 0.02])).tolist() == pytest.approx([0.5, 0.03, 0.04])
-    assert holm(np.array([0.6, 0.6])).tolist() == [1, 1]
 
 
 def test_each_block_is_compared_with_its_own_retrained_networks():

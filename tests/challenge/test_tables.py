@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from unlearning import challenge
+from unlearning.challenge.tables import beside_prizes, rule_undecided
 from unlearning.metrics import forgetting_quality, klom, u_lira
 
 
@@ -44,7 +45,7 @@ def test_the_quality_table_has_f_ceiling_score_time_and_machine(kinds):
         ("test accuracy (%)", [80, 74, 80]),
     ):
         assert table[column].tolist() == pytest.approx(wanted)
-    assert table["device"].tolist() == ["not recorded", "not recorded", "cpu, cuda"]
+    assert table["device"].tolist() == ["not recorded", "not recorded", "cpu; cuda"]
 
 
 def test_the_attack_table_is_that_of_direct_calls(kinds):
@@ -65,16 +66,24 @@ def test_f_against_the_number_of_networks_is_that_of_the_first_ones(kinds):
 
 
 def test_prizes_and_other_measures_are_compared_in_a_sentence(kinds):
-    said = challenge.beside_prizes(pd.DataFrame({"F": {"retrained again": 0.177}}))
+    said = beside_prizes(pd.DataFrame({"F": {"retrained again": 0.177}}))
     assert "50% to 44% of this ceiling" in said and "0.0937 (private), 53% of it" in said
-    assert "is 0" in challenge.beside_prizes(pd.DataFrame({"F": {"retrained again": 0.0}}))
+    assert "is 0" in beside_prizes(pd.DataFrame({"F": {"retrained again": 0.0}}))
     copied = {**kinds, "original": kinds["retrained"]}
     assert challenge.copies_of_one(copied).startswith("40 copies of one original: F 0.000, ")
-    numbers = pd.DataFrame(
-        {
-            "F": [3, 2, 1],
-            "U-LiRA AUC": [0.5, 0.6, 0.7],
-            "KLOM (unlearned || retrained), mean": [1, 1, 0],
-        }
-    )
-    assert "over 3 kinds: -1.00 with U-LiRA AUC, 0.87 with KLOM" in challenge.agreement(numbers)
+    columns = [
+        "F",
+        "U-LiRA AUC",
+        "KLOM (unlearned || retrained), mean",
+        "time, lowest",
+        "time, highest",
+    ]
+    rows = {
+        "retrained again": [3, 0.5, 1, 95, 105],
+        "near": [2, 0.6, 1, 19, 22],
+        "fast": [1, 0.7, 0, 10, 20],
+    }
+    numbers = pd.DataFrame.from_dict(rows, "index", columns=columns)
+    said = challenge.remarks(numbers)
+    assert "over 3 kinds: -1.00 with U-LiRA AUC, 0.87 with KLOM" in said
+    assert "depending on the round: near." in said and rule_undecided(numbers) in said

@@ -137,3 +137,12 @@ def test_a_dask_cluster_runs_all_items_and_names_the_one_that_always_dies(
     assert "worked on seed 2 died 2 times" in str(caught.value)
     assert sorted(found) == [(0, 1), (1, 1), (3, 1)]
     assert len(list(tmp_path.glob("2-*"))) == 2
+
+
+def test_a_single_item_is_not_worth_a_process():
+    def here(_):
+        return os.getpid()
+
+    assert list(imap_unordered(here, [7])) == [(7, os.getpid())]
+    ((_, elsewhere),) = imap_unordered(here, [7], n_jobs=2)
+    assert elsewhere != os.getpid()

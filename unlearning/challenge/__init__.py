@@ -14,22 +14,13 @@ from .networks import Networks
 from .replicates import blocks, conclusions, interval_table, replicates
 from .scoring import Score, measure_checkpoints, score_arrays, score_submission
 from .submission import write_checkpoints, zip_submission
-from .tables import (
-    agreement,
-    attack_table,
-    beside_prizes,
-    copies_of_one,
-    quality_curves,
-    quality_table,
-)
+from .tables import attack_table, copies_of_one, quality_curves, quality_table, remarks
 
 __all__ = [
     "Challenge",
     "Networks",
     "Score",
-    "agreement",
     "attack_table",
-    "beside_prizes",
     "blocks",
     "conclusions",
     "copies_of_one",
@@ -40,6 +31,7 @@ __all__ = [
     "measure_checkpoints",
     "quality_curves",
     "quality_table",
+    "remarks",
     "replicates",
     "score_arrays",
     "score_submission",

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ..claims import holm
 from ..metrics.forgetting_quality import forgetting_quality
 from .scoring import Arrays
 from .tables import recorded
@@ -133,18 +134,7 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
         p = 2 * stats.t.sf(abs(apart.mean()) / error, len(apart) - 1) if error > TINY else 1.0
         found[pair] = {"difference": apart.mean(), "from": low, "to": high, "p": p}
     table = pd.DataFrame.from_dict(found, "index")
-    return table.assign(p=holm(table["p"].to_numpy()))
-
-
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """Holm's correction: the k-th smallest of n is multiplied by n - k + 1, and none decreases.
-
-    >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    order, count = p_values.argsort(), len(p_values)
-    scaled = np.minimum(1, p_values[order] * np.arange(count, 0, -1))
-    return np.maximum.accumulate(scaled)[order.argsort()]
+    return table.assign(p=pd.Series(holm(table["p"])))
 
 
 def conclusions(

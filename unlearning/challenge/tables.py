@@ -9,7 +9,12 @@ import pandas as pd
 from scipy.special import expit
 
 from ..metrics.example_attacks import NARROW
-from ..metrics.forgetting_quality import ForgettingQuality, challenge_score, forgetting_quality
+from ..metrics.forgetting_quality import (
+    SLOWEST,
+    ForgettingQuality,
+    challenge_score,
+    forgetting_quality,
+)
 from ..metrics.per_example import klom, rmia, roc, u_lira
 from .costs import TIME
 from .scoring import Arrays, utility
@@ -69,7 +74,7 @@ def recorded(arrays: Arrays) -> dict[str, str]:
     {'device': 'cpu', 'torch': 'not recorded'}
     """
     texts = {name: sorted(set(arrays.get(name, ["not recorded"]))) for name in ("device", "torch")}
-    return {name: ", ".join(map(str, found)) for name, found in texts.items()}
+    return {name: "; ".join(map(str, found)) for name, found in texts.items()}
 
 
 def beside_prizes(numbers: pd.DataFrame, *, ceiling: str = "retrained again") -> str:
@@ -146,6 +151,23 @@ def agreement(numbers: pd.DataFrame) -> str:
     rho = numbers[["F", "U-LiRA AUC", KLOM]].corr("spearman")["F"]
     texts = [f"{rho[name]:.2f} with {name}" for name in rho.index[1:]]
     return f"Spearman's rank correlation of F over {len(numbers)} kinds: {', '.join(texts)}."
+
+
+def rule_undecided(numbers: pd.DataFrame) -> str:
+    """Say for which kinds the 20 % rule depends on the round of timing.
+
+    Args:
+        numbers: as ``quality_table`` returns it.
+    """
+    limit = 100 * SLOWEST
+    both = (numbers["time, lowest"] <= limit) & (numbers["time, highest"] > limit)
+    names = ", ".join(numbers.index[both]) or "none"
+    return f"On either side of 20 % of retraining's time, depending on the round: {names}."
+
+
+def remarks(numbers: pd.DataFrame) -> str:
+    """``rule_undecided``, ``beside_prizes`` and ``agreement``, one line each."""
+    return "\n".join(say(numbers) for say in (rule_undecided, beside_prizes, agreement))
 
 
 def copies_of_one(measured: Mapping[str, Arrays], name: str = "original") -> str:

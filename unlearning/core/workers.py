@@ -41,7 +41,8 @@ def imap_unordered(
 
     Args:
         call: any function, including closures and functions of a notebook.
-        items: hashable, each once: a seed or a tuple of seeds.
+        items: hashable, each once: a seed or a tuple of seeds. A single one is not worth a process
+            of its own, and is run in this one unless ``n_jobs`` or joblib says otherwise.
         n_jobs: as ``run_many``.
 
     Raises:
@@ -50,8 +51,10 @@ def imap_unordered(
     """
     backend, configured = get_active_backend()
     on_a_cluster = n_jobs is None and hasattr(backend, "client")
+    items = list(items)
     if n_jobs is None:
-        n_jobs = configured or (-1 if pick_device().type == "cpu" else 1)
+        alone = len(items) == 1 or pick_device().type != "cpu"
+        n_jobs = configured or (1 if alone else -1)
     if on_a_cluster:
         return _with_retries(partial(_on_dask, backend), call, items)
     if effective_n_jobs(n_jobs) == 1:
