@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,10 @@ def prepare(
     """
     train, test = load(dataset) if isinstance(dataset, str) else dataset
     train = train if train_size is None else balanced_subset(train, train_size)
-    device = pick_device()
     experiment = Experiment(
         name=report.setting_name(dataset if isinstance(dataset, str) else "own images", model),
-        train=train.to(device),
-        test=test.to(device),
+        train=train.to(pick_device()),
+        test=test.to(pick_device()),
         scenarios=scenarios_of(scenarios, train),
         seeds=check_seeds(seeds),
         training={"model": model, "batch_size": batch_size, "augment": augment, **training},
@@ -169,9 +169,11 @@ class Experiment:
         """
         if name in OURS:
             raise ValueError(f"{name!r} is a row that prepare makes: choose another name")
-        for scenario in self._usable(scenarios, method):
-            found = self._measure_method(method, scenario, self.seeds, hyperparameters)
-            self._keep(name, scenario, found)
+        usable = self._usable(scenarios, method)
+        with Progress(name, len(usable) * len(self.seeds), unit="networks"):
+            for scenario in usable:
+                found = self._measure_method(method, scenario, self.seeds, hyperparameters)
+                self._keep(name, scenario, found)
 
     def sweep(
         self,
@@ -201,8 +203,9 @@ class Experiment:
         chosen = self.seeds if seeds is None else check_seeds(seeds)
         if unknown := set(chosen) - set(self.seeds):  # nothing was retrained to compare with
             raise ValueError(f"seed {min(unknown)} was not prepared: there are {self.seeds}")
-        for scenario in self._usable(scenarios, method):
-            for value in hyperparameters[knob]:
+        todo = list(product(self._usable(scenarios, method), hyperparameters[knob]))
+        with Progress(knob, len(todo) * len(chosen), unit="networks"):
+            for scenario, value in todo:
                 own = {**hyperparameters, knob: value}
                 found = self._measure_method(method, scenario, chosen, own)
                 for seed, (numbers, _) in found.items():
@@ -224,8 +227,7 @@ class Experiment:
 
     def table(self, columns: Sequence[str] = STANDARD) -> pd.DataFrame:
         """All rows as people read them: per cent, mean ± standard deviation over seeds."""
-        shown = {name: report.readable(numbers, columns) for name, numbers in self.tables.items()}
-        return pd.concat(shown)
+        return pd.concat({of: report.readable(means, columns) for of, means in self.tables.items()})
 
     def save(self, folder: Path | str) -> None:
         """Write ``<scenario>_runs.csv`` and ``<scenario>_table.csv`` for every scenario."""
@@ -239,17 +241,15 @@ class Experiment:
         return pd.DataFrame.from_dict(rows, "index", columns=["retain", "forget", "test"])
 
     def _usable(self, named: str | Sequence[str] | None, method: Method) -> list[str]:
-        chosen = choose(named, self.scenarios)
-        return [name for name in chosen if supports(method, self.scenarios[name])]
+        return [of for of in choose(named, self.scenarios) if supports(method, self.scenarios[of])]
 
     def _measure_ours(self) -> None:
         """Make the rows of ``prepare``: the retrained networks first, to compare others with."""
-        total = len(OURS) * len(self.scenarios) * len(self.seeds)
-        with Progress("preparing", total, unit="networks"):
-            for scenario in self.scenarios:
-                for name in reversed(OURS):
-                    make = partial(self._train, name, scenario)
-                    self._keep(name, scenario, self._measure(name, scenario, self.seeds, make))
+        todo = list(product(self.scenarios, reversed(OURS)))
+        with Progress("preparing", len(todo) * len(self.seeds), unit="networks"):
+            for scenario, name in todo:
+                make = partial(self._train, name, scenario)
+                self._keep(name, scenario, self._measure(name, scenario, self.seeds, make))
 
     def _train(self, name: str, scenario: str, seed: int) -> Timed:
         images = self.train if name == "original" else self.split(scenario, seed).retain
@@ -275,7 +275,7 @@ class Experiment:
             configuration={**self.about, "scenario": scenario, "kind": kind, **about},
             group=1,
             n_jobs=self.n_jobs,
-            title=f"{kind.replace('_', ' ')}, {scenario}",
+            title=scenario if about else f"{kind}, {scenario}",  # a method's name is outside
         )
         found = {}
         for place, seed in enumerate(seeds):

@@ -1,5 +1,8 @@
 """core.progress: one line for all that runs, nothing afterwards, nothing where nobody looks."""
 
+import os
+import sys
+
 import pytest
 
 from unlearning.core import progress
@@ -23,6 +26,13 @@ def test_inner_bars_stand_in_the_line_of_the_outer_one(shown):
     assert "\n" not in end and end.split("\r")[-2].strip() == ""  # it has disappeared
 
 
+def test_a_title_is_not_repeated(shown):
+    with Progress("all methods", 4, unit="networks"), Progress("NegGrad+", 2, unit="networks"):
+        with Progress("class 5", 2, unit="networks"), Progress("NegGrad+", 10) as training:
+            training.update(4)
+        assert "left, NegGrad+, class 5, at 40%" in shown()
+
+
 def test_steps_of_the_same_unit_are_counted_by_the_outer_bar(shown):
     with Progress("all methods", 6, unit="networks") as outer:
         for _ in range(2):
@@ -30,6 +40,17 @@ def test_steps_of_the_same_unit_are_counted_by_the_outer_bar(shown):
                 inner.update(2)
         assert (outer.done, outer.bar.n, outer.bar.initial) == (6, 6, 2)
     assert "6/6 networks" in shown()
+
+
+def test_it_is_drawn_in_a_terminal_that_gives_no_size(monkeypatch):
+    here, there = pytest.importorskip("pty").openpty()  # 0 rows, 0 columns
+    os.set_blocking(here, False)
+    with open(there, "w") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        with Progress("training", 2):
+            drawn = os.read(here, 1000)
+    os.close(here)
+    assert b"training: 0/2 steps" in drawn
 
 
 def test_nothing_is_drawn_where_nobody_looks(capfd):

@@ -9,7 +9,7 @@ import time
 
 from tqdm import tqdm
 
-FORMAT = "{desc}: {n_fmt}/{total_fmt} {unit} |{bar:16}| {remaining} left{postfix}"
+FORMAT = "{desc}: {n_fmt}/{total_fmt} {unit} |{bar:10}| {remaining} left{postfix}"
 INTERVAL = 0.5  # seconds between two drawings
 
 _open: list[Progress] = []  # the outermost first: only that one is drawn
@@ -51,6 +51,7 @@ class Progress:
             mininterval=INTERVAL,
             bar_format=FORMAT,
             ncols=shutil.get_terminal_size((100, 24)).columns - 1,
+            nrows=24,  # tqdm would ask the terminal, and draw nothing if it answers 0
         )
         return self
 
@@ -63,7 +64,7 @@ class Progress:
             _open[0].update(steps)
         if self.bar is None and time.monotonic() - self.drawn > INTERVAL:
             self.drawn = time.monotonic()
-            _open[0].bar.set_postfix_str(", ".join(inner._text for inner in _open[1:]))
+            _open[0].bar.set_postfix_str(_inner_text())
 
     def skip(self, steps: int) -> None:
         """Count steps that need not be made, which say nothing about the time left."""
@@ -81,10 +82,18 @@ class Progress:
     def _counts_outside(self) -> bool:
         return self.bar is None and self.unit == _open[0].unit
 
-    @property
-    def _text(self) -> str:
-        share = "" if self._counts_outside else f" {self.done / max(1, self.total):.0%}"
-        return self.title + share
+
+def _inner_text() -> str:
+    """What the inner bars say; a title that stands in the line already is not repeated."""
+    texts = []
+    for bar in _open[1:]:
+        repeated = any(bar.title in text for text in [_open[0].title, *texts])
+        if not bar._counts_outside:
+            title = "at" if repeated else bar.title
+            texts.append(f"{title} {bar.done / max(1, bar.total):.0%}")
+        elif not repeated:
+            texts.append(bar.title)
+    return ", ".join(texts)
 
 
 def in_notebook() -> bool:
