@@ -52,7 +52,7 @@ def at_the_floor(scenario: str) -> str:
     found = claims(runs_of(ALL, scenario).to_dict("records"), "js_to_retrained")
     verdicts = found["against the noise floor"].drop("retrained again")
     names = list(found.index.intersection(verdicts[~verdicts.str.startswith("farther")].index))
-    return f"{', '.join(names) or 'none'} ({scenario})"
+    return f"{scenario}, {', '.join(names) or 'none'}"
 
 
 def markdown(shown: pd.DataFrame) -> str:
@@ -110,8 +110,8 @@ def write(path: Path, text: str) -> None:
 
 def main() -> None:
     tables = {scenario: table_of(runs_of(ALL, scenario)) for scenario in SCENARIOS}
-    title = f"{setting_name(*ALL.rpartition('/')[2].split('-'))}, no farther from retraining than "
-    title += "a second retraining: " + "; ".join(map(at_the_floor, SCENARIOS))
+    title = f"{setting_name(*ALL.rpartition('/')[2].split('-'))}, as close as a second retraining: "
+    title += "; ".join(map(at_the_floor, SCENARIOS))
     trade_off(tables, title=title, column="js_to_retrained", path=FIGURE)
     readme = ROOT / "README.md"
     before, mark, rest = readme.read_text(encoding="utf-8").partition("<!-- results -->")
