@@ -7,6 +7,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from notebooks import run
+from unlearning import parameters
 from unlearning.parameters import ParameterError, _rule_for, check_parameters
 
 GOOD = {"DATASET": "mnist", "MODEL": "mlp", "TRAIN_SIZE": 500, "FORGET": ["class 5", "random 5%"]}
@@ -58,6 +59,15 @@ def test_a_notebook_can_be_limited_to_classes():
     with pytest.raises(ParameterError, match="cannot forget 'random 5%'"):
         check_parameters(GOOD, kinds=("class",))
     check_parameters({**GOOD, "FORGET": "class 3, 8"}, kinds=("class",))
+
+
+def test_a_set_that_cannot_be_downloaded_is_one_sentence_too(monkeypatch):
+    def refuse(*_, **__):
+        raise ConnectionError("svhn could not be downloaded: connect to the network")
+
+    monkeypatch.setattr(parameters, "load", refuse)
+    with pytest.raises(ParameterError, match="svhn could not be downloaded"):
+        check_parameters({**GOOD, "DATASET": "svhn"})
 
 
 def test_a_notebook_shows_the_sentence_alone(capsys):

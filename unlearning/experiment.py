@@ -121,7 +121,7 @@ class Experiment:
 
     def split(self, scenario: str, seed: int) -> Split:
         """What is retained and what is forgotten, as images."""
-        return self.scenarios[scenario].split(self.train, seed)
+        return self.scenarios[choose(scenario, self.scenarios)[0]].split(self.train, seed)
 
     def original(self, seed: int) -> nn.Module:
         """The network trained on all images."""

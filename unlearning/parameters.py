@@ -35,8 +35,8 @@ def check_parameters(parameters: Mapping[str, Any], *, kinds: tuple[str, ...] = 
         kinds: kinds of scenario that the notebook can use; by default all.
 
     Raises:
-        ParameterError: says in one sentence which parameter cannot be used, and what it must be.
-        ConnectionError: if the data set must be downloaded first and cannot be.
+        ParameterError: says in one sentence which parameter cannot be used, and what it must be; or
+            that the data set must be downloaded first and cannot be.
     """
     for name, value in parameters.items():
         rule = _rule_for(name) if name.isupper() else None
@@ -44,9 +44,7 @@ def check_parameters(parameters: Mapping[str, Any], *, kinds: tuple[str, ...] = 
             raise ParameterError(f"{name} must be {rule.words}, not {value!r}")
     try:
         _check_together(parameters, kinds)
-    except ConnectionError:
-        raise
-    except ValueError as error:
+    except (ConnectionError, ValueError) as error:
         raise ParameterError(str(error)) from error
 
 
