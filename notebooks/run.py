@@ -1,7 +1,7 @@
 """Execute the notebooks and save them clean.
 
 examples, from anywhere:
-  python notebooks/run.py                 all methods on MNIST, three seeds, into results/quick/
+  python notebooks/run.py                 08 with three seeds, into results/quick/
   python notebooks/run.py --all           make every saved notebook, table and figure anew
   python notebooks/run.py 01 05_uniform_target
                                           those whose names start so, in place
@@ -267,7 +267,7 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("names", nargs="*", metavar="NOTEBOOK", help="start of a name; none: the quick run")
+    add("names", nargs="*", metavar="NOTEBOOK", help="start of a name; default: all")
     add("--all", action="store_true", help="make all that is saved anew")
     pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
     add("-p", dest="given", help="override a parameter of each of them; repeatable", **pair)
