@@ -52,13 +52,8 @@ def stamp(address: str, root: Path = ROOT) -> None:
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     """Do what the command line asks; return the exit code."""
-    summary, _, examples = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="address.py",
-        description=summary,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("address.py", description=__doc__, formatter_class=raw)
     parser.add_argument("address", metavar="OWNER/NAME")
     try:
         stamp(parser.parse_args(arguments).address, root)

@@ -13,7 +13,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from unlearning.claims import claims
+from unlearning.claims import at_the_floor, claims
 from unlearning.core.files import ROOT, SAVED, atomic_write, slug
 from unlearning.plots import trade_off
 from unlearning.report import STANDARD, readable, setting_name, table
@@ -47,12 +47,10 @@ def table_of(runs: pd.DataFrame) -> pd.DataFrame:
     return table(runs.to_dict("records"))
 
 
-def at_the_floor(scenario: str) -> str:
+def closest(scenario: str) -> str:
     """Which methods cannot be told from the noise floor, or are closer to retraining."""
     found = claims(runs_of(ALL, scenario).to_dict("records"), "js_to_retrained")
-    verdicts = found["against the noise floor"].drop("retrained again")
-    names = list(found.index.intersection(verdicts[~verdicts.str.startswith("farther")].index))
-    return f"{scenario}, {', '.join(names) or 'none'}"
+    return f"{scenario}, {', '.join(at_the_floor(found)) or 'none'}"
 
 
 def markdown(shown: pd.DataFrame) -> str:
@@ -111,7 +109,7 @@ def write(path: Path, text: str) -> None:
 def main() -> None:
     tables = {scenario: table_of(runs_of(ALL, scenario)) for scenario in SCENARIOS}
     title = f"{setting_name(*ALL.rpartition('/')[2].split('-'))}, as close as a second retraining: "
-    title += "; ".join(map(at_the_floor, SCENARIOS))
+    title += "; ".join(map(closest, SCENARIOS))
     trade_off(tables, title=title, column="js_to_retrained", path=FIGURE)
     readme = ROOT / "README.md"
     before, mark, rest = readme.read_text(encoding="utf-8").partition("<!-- results -->")

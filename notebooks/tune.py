@@ -20,6 +20,7 @@ import itertools
 import json
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -94,6 +95,12 @@ def run_trial(setting: Experiment, method: str, trial: dict, scenario: str, seed
     return {"seconds": seconds, **measured.compare_to(retrained), **machine()}
 
 
+def run_key(setting: Experiment, found: dict[str, dict], key: tuple) -> dict:
+    """The numbers of the run that a key names; ``found`` has the trials of its method by name."""
+    _, method, trial, scenario, seed = key
+    return run_trial(setting, method, found[trial], scenario, seed)
+
+
 def choose(rows: pd.DataFrame, found: dict[str, dict]) -> dict:
     """The trial with the smallest mean gap; {kind of scenario: value} where the kinds differ."""
     kinds = rows["scenario"].map(lambda name: Scenario.parse(name).kind)
@@ -142,11 +149,7 @@ def tune(methods: list[str], options: argparse.Namespace) -> None:
         usable = [s for s, own in setting.scenarios.items() if supports(METHODS[method], own)]
         keys = list(itertools.product([recipe], [method], found, usable, options.seeds))
         missing = [key for key in keys if key not in done]
-
-        def run(key: tuple, method: str = method, found: dict = found) -> dict:
-            _, _, trial, scenario, seed = key
-            return run_trial(setting, method, found[trial], scenario, seed)
-
+        run = partial(run_key, setting, found)
         bar = Progress(method, len(keys), done=len(keys) - len(missing), unit="runs")
         with bar, closing(imap_unordered(run, missing, n_jobs=options.jobs)) as finished:
             for key, numbers in finished:

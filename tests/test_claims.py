@@ -47,7 +47,7 @@ def test_a_number_that_is_no_distance_is_compared_with_retrained():
     assert column[0] == "test accuracy (%)" and column[1][:2].tolist() == ["2.00", "3.00"]
 
 
-def test_p_values_are_students_andholm_by_holm():
+def test_p_values_are_students_and_corrected_by_holm():
     rng = np.random.default_rng(1)
     ours, theirs = rng.normal(size=(2, 9))
     expected = stats.ttest_rel(ours, theirs).pvalue

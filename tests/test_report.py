@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unlearning.report import _half_width, differences, readable, results_folder, save, table
+from unlearning.report import differences, half_width, readable, results_folder, save, table
 
 ROWS = [
     {"method": "retrained", "seed": 0, "retain_accuracy": 1.0, "seconds": 4.0},
@@ -85,7 +85,7 @@ def test_save_writes_both_files_with_95_percent_intervals_and_they_read_back(tmp
 
 def test_the_interval_holds_the_true_mean_in_95_percent_of_samples():
     samples = pd.DataFrame(np.random.default_rng(0).normal(3, 2, size=(5, 4000)))
-    held = (samples.mean() - 3).abs() <= samples.agg(_half_width)
+    held = (samples.mean() - 3).abs() <= samples.agg(half_width)
     assert held.mean() == pytest.approx(0.95, abs=0.012)
 
 

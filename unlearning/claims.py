@@ -72,12 +72,17 @@ def claim(rows: Sequence[Mapping], number: str) -> str:
     if floor.str.startswith("not tested").all():
         return f"{heading(number)}: {first} is the closest, which one seed cannot tell"
     tied = [shown[name] for name in found.index[against.str.startswith("not told")]]
-    near = [name for name in found.index if not floor[name].startswith("farther")]
     return (
         f"{heading(number)}: {first} is the closest"
         + (f", not told from {', '.join(tied)}" if tied else "")
-        + f"; at the noise floor ({level}): {', '.join(near) or 'none'}"
+        + f"; at the noise floor ({level}): {', '.join(at_the_floor(found)) or 'none'}"
     )
+
+
+def at_the_floor(found: pd.DataFrame) -> list[str]:
+    """The methods in a table of ``claims`` that are no farther from retraining than the floor."""
+    verdicts = found["against the noise floor"].drop(FLOOR, errors="ignore")
+    return list(verdicts.index[~verdicts.str.startswith("farther")])
 
 
 def claimed_gains(

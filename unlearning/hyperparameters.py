@@ -56,7 +56,7 @@ def resolve(hyperparameters: Mapping[str, Any], scenario: Scenario) -> dict[str,
     own = {}
     for name, value in hyperparameters.items():
         if isinstance(value, dict):
-            known = (scenario.name, f"{scenario.kind} {scenario.what}", scenario.kind)
+            known = (scenario.name, scenario.by_number, scenario.kind)
             keys = [key for key in known if key in value]
             if not keys:
                 raise ValueError(

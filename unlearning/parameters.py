@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from .data import SOURCES, load
-from .many import check_seeds
 from .models import build
 from .scenarios import scenarios_of
 
@@ -52,8 +51,6 @@ def _check_together(parameters: Mapping[str, Any], kinds: tuple[str, ...]) -> No
     """Load the data, build the network once and split once, as the notebook will."""
     train, _ = load(parameters["DATASET"], train_size=parameters.get("TRAIN_SIZE"))
     build(parameters["MODEL"], train.num_classes, train.in_channels, train.image_size)
-    if "SEEDS" in parameters:
-        check_seeds(parameters["SEEDS"])
     if "FORGET" in parameters:
         for scenario in scenarios_of(parameters["FORGET"], train).values():
             if kinds and scenario.kind not in kinds:
@@ -71,6 +68,15 @@ def _is_count(value: Any, least: int = 1) -> bool:
 def _is_number(value: Any) -> bool:
     real = isinstance(value, int | float) and not isinstance(value, bool)
     return real and math.isfinite(value)
+
+
+def _list_of(entry: _Rule) -> _Rule:
+    return _Rule(
+        f"a list, each entry {entry.words}",
+        lambda value: (
+            isinstance(value, list | tuple) and len(value) > 0 and all(map(entry.holds, value))
+        ),
+    )
 
 
 COUNT = _Rule("a whole number above 0", _is_count)
@@ -102,7 +108,7 @@ RULES = {  # a pattern that the whole name must match -> what its value must be
         lambda value: value is None or _is_count(value),
     ),
     "AUGMENT": _Rule("True or False", lambda value: isinstance(value, bool)),
-    "BATCH_SIZE|NETWORKS|STARTS|ROUNDS|LAST_LAYERS|FORGET_COUNT|SIZE|(.*_)?EPOCHS": COUNT,
+    "BATCH_SIZE|NETWORKS|STARTS|ROUNDS|LAST_LAYERS|FORGET_COUNT|(.*_)?EPOCHS": COUNT,
     "(.*_)?(LR|ALPHA)": POSITIVE,
     "(.*_)?RATIO": SHARE,
     "SHOWN|COMPARED": _Rule(
@@ -113,18 +119,14 @@ RULES = {  # a pattern that the whole name must match -> what its value must be
             and all(isinstance(name, str) for name in value)
         ),
     ),
+    "SIZES": _list_of(COUNT),
     "TWEAKS|UNSIR|STUDENT": NAMED,
 }
 
 
 def _rule_for(name: str) -> _Rule | None:
-    """The rule of a parameter; one of a list (SWEPT_LR, SIZES) is that of its entries."""
-    if name.startswith("SWEPT_") or name == "SIZES":
-        entry = _rule_for(name.removeprefix("SWEPT_") if name != "SIZES" else "SIZE")
-        return entry and _Rule(
-            f"a list, each entry {entry.words}",
-            lambda value: (
-                isinstance(value, list | tuple) and len(value) > 0 and all(map(entry.holds, value))
-            ),
-        )
+    """The rule of a parameter; that of a swept one holds for each of its values."""
+    if name.startswith("SWEPT_"):
+        entry = _rule_for(name.removeprefix("SWEPT_"))
+        return entry and _list_of(entry)
     return next((rule for pattern, rule in RULES.items() if re.fullmatch(pattern, name)), None)

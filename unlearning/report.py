@@ -128,7 +128,7 @@ def save(rows: Sequence[Mapping], folder: Path | str, name: str) -> pd.DataFrame
     """
     numbers, runs = table(rows), pd.DataFrame(rows)
     write_csv(runs, Path(folder) / f"{name}_runs.csv")
-    groups = _numbers_by_method(runs).agg(_half_width)
+    groups = _numbers_by_method(runs).agg(half_width)
     flat = {}
     for column in numbers.columns.unique(0):
         flat[f"{column}_mean"] = numbers[column, "mean"]
@@ -139,7 +139,7 @@ def save(rows: Sequence[Mapping], folder: Path | str, name: str) -> pd.DataFrame
     return numbers
 
 
-def _half_width(values: pd.Series) -> float:
+def half_width(values: pd.Series) -> float:
     """Half of the 95 % interval of a mean: t(0.975, n - 1) s / sqrt(n); NaN of a single value."""
     count = values.count()
     return stats.t.ppf(0.975, count - 1) * values.std() / count**0.5 if count > 1 else np.nan
@@ -165,8 +165,8 @@ def differences(rows: Sequence[Mapping], pairs: Mapping[str, tuple[str, str]]) -
         if missing:
             raise ValueError(f"{missing[0]} was not measured: there are {', '.join(measured)}")
         ours, theirs = (runs.loc[method] for method in pair)
-        gains[name] = (ours - theirs).agg(["mean", _half_width]).unstack()
-    return pd.DataFrame(gains).T.rename(columns={"_half_width": "half95"})
+        gains[name] = (ours - theirs).agg(["mean", half_width]).unstack()
+    return pd.DataFrame(gains).T.rename(columns={"half_width": "half95"})
 
 
 def write_csv(rows: pd.DataFrame, path: Path | str) -> None:

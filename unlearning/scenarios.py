@@ -66,6 +66,11 @@ class Scenario:
         return replace(self, name=f"class {', '.join(names)}")
 
     @property
+    def by_number(self) -> str:
+        """Its name as it was read, whatever words its classes have."""
+        return f"{self.kind} {self.what}"
+
+    @property
     def forgets_classes(self) -> bool:
         """Whether whole classes are forgotten."""
         return self.kind == "class"
@@ -127,7 +132,7 @@ def choose(named: str | Iterable[str] | None, scenarios: Mapping[str, Scenario])
     """
     if named is None:
         return list(scenarios)
-    by_number = {f"{one.kind} {one.what}": name for name, one in scenarios.items()}
+    by_number = {one.by_number: name for name, one in scenarios.items()}
     found = [by_number.get(name, name) for name in ([named] if isinstance(named, str) else named)]
     unknown = [name for name in found if name not in scenarios]
     if unknown:

@@ -16,6 +16,7 @@ from scipy import stats
 
 from ..claims import holm
 from ..metrics.forgetting_quality import forgetting_quality
+from ..report import half_width
 from .scoring import Arrays
 from .tables import recorded
 
@@ -169,8 +170,8 @@ def conclusions(
 
 def student(values: Sequence[float]) -> tuple[float, float]:
     """Student's t interval of a mean, 95 %: mean ± t(0.975, n - 1) s / sqrt(n)."""
-    values = np.asarray(values, float)
-    half = _quantile(len(values)) * values.std(ddof=1) / len(values) ** 0.5
+    values = pd.Series(values, dtype=float)
+    half = half_width(values)
     return values.mean() - half, values.mean() + half
 
 
@@ -185,7 +186,7 @@ def fieller(numerators: Sequence[float], denominators: Sequence[float]) -> tuple
     Source: Fieller, Some Problems in Interval Estimation, JRSS B 16, 1954.
     """
     a, b = (np.asarray(values, float) for values in (numerators, denominators))
-    (aa, ab), (_, bb) = _quantile(len(a)) ** 2 * np.cov(a, b) / len(a)
+    (aa, ab), (_, bb) = stats.t.ppf(1 - LEVEL / 2, len(a) - 1) ** 2 * np.cov(a, b) / len(a)
     squared, half_linear = b.mean() ** 2 - bb, a.mean() * b.mean() - ab
     if squared <= 0:
         return -np.inf, np.inf
@@ -196,10 +197,6 @@ def fieller(numerators: Sequence[float], denominators: Sequence[float]) -> tuple
 def _by_start(rows: pd.DataFrame) -> pd.DataFrame:
     """F with one row per start and one column per method, in order of appearance."""
     return rows.pivot(index="start", columns="method", values="F")[rows["method"].unique()]
-
-
-def _quantile(count: int) -> float:
-    return stats.t.ppf(1 - LEVEL / 2, count - 1)
 
 
 def _not_told(pairs: pd.DataFrame, name: str) -> list[str]:
