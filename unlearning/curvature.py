@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .core.batches import Batches, iterate_epochs
-from .core.devices import device_of, on_device, performance_settings, seeded
-from .core.layers import has_own_parameters
+from .core.batches import Batches, fixed_order, read_once
+from .core.checks import check_logits, check_precision
+from .core.devices import device_of, dtype_of, generator_from, on_device, performance_settings
+from .core.layers import copy_of, has_own_parameters, unwrapped
 
 _CHUNK_FLOATS = 2**26  # per-example gradients held at once: 256 MB
 
@@ -49,14 +50,17 @@ def fisher_diagonal(
     """
     if estimator not in ("exact", "sampled"):
         raise ValueError(f'estimator must be "exact" or "sampled", not {estimator!r}')
-    model = copy.deepcopy(model).eval().requires_grad_(False)
-    device = device_of(model)
-    generator = torch.Generator().manual_seed(seed)
+    check_precision(model)
+    model, prefix = unwrapped(model)
+    model = copy_of(model).eval().requires_grad_(False)
+    device, dtype, generator = device_of(model), dtype_of(model), generator_from(seed)
     total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     count, add = 0, None
-    with performance_settings(model), seeded(seed, device):  # a DataLoader may shuffle
-        for batch in iterate_epochs(batches, [0]):
-            images = on_device(batch, device, channels_last=False)[0]
+    with performance_settings(model), fixed_order(batches, device), sdpa_kernel(SDPBackend.MATH):
+        for images, _ in read_once(batches):
+            (images,) = on_device([images], device, channels_last=False, dtype=dtype)
+            if add is None:
+                check_logits(model(images[:1]))
             add = add or (_add_closed_form if _in_closed_form(model, images[:1]) else _add_by_func)
             add(model, images, total, lambda log_p: _class_weights(log_p, estimator, generator))
             count += len(images)
@@ -65,7 +69,7 @@ def fisher_diagonal(
     result = {name: value / count for name, value in total.items()}
     if not all(bool(value.isfinite().all()) for value in result.values()):
         raise ValueError("the Fisher information is not finite: weights or images hold NaN")
-    return result
+    return {prefix + name: value for name, value in result.items()}
 
 
 def _class_weights(log_p: Tensor, estimator: str, generator: torch.Generator) -> Tensor:
@@ -255,9 +259,9 @@ def _add_by_func(
 
     gradients = vmap(grad(scaled_log_p), in_dims=(None, 0, 0), randomness="error")
     chunk = max(1, _CHUNK_FLOATS // sum(p.numel() for p in parameters.values()))
-    for label in range(weights.shape[1]):
-        one_class = torch.zeros_like(weights)
-        one_class[:, label] = weights[:, label].sqrt()
+    each = torch.diag_embed(weights.sqrt()).unbind(1)  # K of (B, K), each of one class
+    one_class_each = bool((weights.gt(0).sum(-1) <= 1).all())
+    for one_class in [sum(each)] if one_class_each else each:
         if not one_class.any():
             continue
         for some, weight in zip(images.split(chunk), one_class.split(chunk), strict=True):

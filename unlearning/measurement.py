@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from torch import nn
 
 from .core.devices import machine
 from .core.images import Images
-from .core.layers import reinitialise
+from .core.layers import copy_of, reinitialise
 from .core.loop import Timed
 from .metrics import (
     accuracy,
@@ -119,7 +118,7 @@ def measure(
     forget_logits, forget_labels = read["forget"]
     if attacks:
         numbers |= _attacks(losses, attacked, seed)
-        untrained = reinitialise(copy.deepcopy(model), seed=seed)
+        untrained = reinitialise(copy_of(model), seed=seed)
         untrained_logits, _ = predict(untrained, split.forget.sequential_batches())
         numbers["zrf"] = zero_retrain_forgetting(forget_logits, untrained_logits)
     return Measurement(numbers, forget_logits.numpy(), forget_labels.numpy(), losses["test"])

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .core.checks import class_list
 from .core.images import Images
-from .core.losses import class_list
 
 CIFAR20 = {  # superclass -> its five classes of CIFAR-100: Krizhevsky 2009, chapter 3
     "aquatic mammals": (4, 30, 55, 72, 95),

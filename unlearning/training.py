@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .core.batches import Batches
+from .core.batches import Batches, fixed_order, read_once
 from .core.checkpoints import load_checkpoint, save_checkpoint
+from .core.checks import check_labels, check_logits, warn_of_probabilities
 from .core.configuration import digest_of
 from .core.devices import (
     device_of,
+    dtype_of,
     on_device,
     performance_settings,
     pick_device,
@@ -24,7 +26,7 @@ from .core.devices import (
 from .core.files import CHECKPOINTS
 from .core.layers import eval_mode
 from .core.loop import Diverged, Timed, minimise, timed
-from .core.losses import check_labels, classification_loss
+from .core.losses import classification_loss
 from .data import Images
 from .models import build
 
@@ -82,17 +84,28 @@ def train(
 def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
     """Logits (S, K), float32, and labels (S,) of all batches, in their order, on the CPU.
 
-    The network runs in eval mode; every module is left in the mode that it was in.
+    The network runs in eval mode; every module is left in the mode that it was in. A loader that
+    shuffles comes in the same order every time, and all random state is left as it was, so that
+    two networks can be compared example by example: see ``minimise`` for what that covers.
 
     Raises:
-        ValueError: if there are no batches, outputs are not finite, or labels out of range.
+        ValueError: if there are no batches, or they are not pairs of images and labels; if the
+            network returns anything but finite logits, or labels are out of range.
+
+    Warns:
+        UserWarning: if the outputs are probabilities, of a network that ends in a softmax.
     """
-    device, channels_last = device_of(model), use_channels_last(model)
+    device, channels_last, dtype = device_of(model), use_channels_last(model), dtype_of(model)
     logits, labels = [], []
-    with torch.no_grad(), eval_mode(model), performance_settings(model):
-        for images, targets in batches:
-            (images,) = on_device([images], device, channels_last)
-            logits.append(model(images).float())
+    with (
+        torch.no_grad(),
+        eval_mode(model),
+        performance_settings(model),
+        fixed_order(batches, device),
+    ):
+        for images, targets in read_once(batches):
+            (images,) = on_device([images], device, channels_last, dtype)
+            logits.append(check_logits(model(images)).float())
             labels.append(targets)
     if not logits:
         raise ValueError("the loader yielded no batches: there is nothing to predict")
@@ -100,6 +113,7 @@ def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
     if not logits.isfinite().all():
         raise ValueError("the network's outputs are not finite: its weights or the images hold NaN")
     check_labels(labels, logits.shape[-1])
+    warn_of_probabilities(logits)
     return logits, labels
 
 
@@ -139,8 +153,6 @@ def load_or_train(
     """
     device = pick_device() if device is None else torch.device(device)
     network = fresh_network(model, images, seed).to(device)
-    if use_channels_last(network):  # as training leaves it, so that a loaded one rounds alike
-        network.to(memory_format=torch.channels_last)
     configuration = {
         "images": digest_of_images(images),
         "num_classes": images.num_classes,

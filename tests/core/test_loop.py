@@ -156,9 +156,9 @@ def test_stop_ends_the_loop_at_the_step_whose_loss_says_so():
     assert losses == sorted(losses, reverse=True) and not stopped.training
 
 
-def test_list_dataloader_generator_and_images_give_the_same_network(tiny, loader):
+def test_list_dataloader_and_images_give_the_same_network(tiny, loader):
     in_order = tiny.batches(16)
-    given = [in_order, in_order, list(in_order), (batch for batch in in_order), loader(tiny, 16)]
+    given = [in_order, in_order, list(in_order), loader(tiny, 16)]
     with seeded(0, CPU):
         fresh = build("mlp", 4, 1, 8)
     first, *others = (fit(copy.deepcopy(fresh), batches, epochs=3) for batches in given)
@@ -213,8 +213,16 @@ def test_option_that_does_not_exist_is_refused():
     for options, words in [
         ({"optimizer": "lbfgs"}, "no optimizer 'lbfgs': choose sgd, adam or adamw"),
         ({"schedule": "step"}, "no schedule 'step': choose cosine, onecycle or constant"),
-        ({"epochs": -1}, "must not be negative, but are -1 and 0.1"),
-        ({"lr": math.nan}, "must not be negative, but are 1 and nan"),
+        ({"epochs": -1}, "epochs must be at least 0, not -1"),
+        ({"epochs": 1.5}, "epochs must be a whole number, not 1.5"),
+        ({"momentum": 2}, "momentum must be at least 0 and below 1, not 2"),
+        ({"weight_decay": math.nan}, "weight_decay must be a finite number of at least 0, not nan"),
+        ({"weight_decay": -1}, "weight_decay must be a finite number of at least 0, not -1"),
+        ({"lr": math.inf}, "lr must be a finite number of at least 0, not inf"),
+        ({"lr": "0.1"}, "lr must be a finite number of at least 0, not 0.1"),
+        ({"final_lr": 2}, "final_lr must be a fraction from 0 to 1, not 2"),
+        ({"seed": 1.5}, "seed must be a whole number, not 1.5"),
+        ({"lr": math.nan}, "lr must be a finite number of at least 0, not nan"),
     ]:
         with pytest.raises(ValueError, match=words):
             fit(small(), some_batches(), **options)

@@ -63,8 +63,7 @@ def test_nothing_forgotten_takes_no_steps_and_an_unmet_target_is_infinite(batche
 
 
 def test_accuracy_is_measured_when_asked_and_at_the_last_step(batches):
-    generators = iter(batches), iter(batches)
-    needed = int(relearn_time(network(), *generators, target=0.9))
+    needed = int(relearn_time(network(), batches, batches, target=0.9))
     for options, wanted in (
         ({"max_steps": needed}, needed),
         ({"max_steps": needed - 1}, math.inf),

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from .augment import flip_and_crop
+from .checks import check_pair, kind_of
+from .devices import seeded
+
+ENDLESS = 20_000  # batches of a loader without a length, after which it is refused
 
 Batches = Iterable[tuple[Tensor, Tensor]]
-"""What methods read: any iterable of (images (B, C, H, W) float, labels (B,) long)."""
+"""What methods read: a DataLoader, a list, or anything else that yields (images (B, C, H, W) float,
+labels (B,) long) each time that it is iterated."""
 
 
 class ImageBatches:
@@ -60,28 +68,175 @@ class ImageBatches:
     def _starts(self) -> list[int]:
         """First position of each batch.
 
-        When shuffling, a last batch of one image joins the batch before it, since BatchNorm
-        cannot take a variance from one image.
+        A last batch of one image joins the batch before it, since BatchNorm cannot take a variance
+        from one image; unless batches of one, in order, are what was asked for.
         """
         starts = list(range(0, len(self.images), self.batch_size))
-        lonely = self.shuffle and len(starts) > 1 and len(self.images) - starts[-1] == 1
+        lonely = len(starts) > 1 and len(self.images) - starts[-1] == 1
+        lonely = lonely and (self.shuffle or self.batch_size > 1)
         return starts[:-1] if lonely else starts
 
 
-def materialize(batches: Iterable) -> Iterable:
-    """Batches that have a length and can be read again: a generator becomes a list.
+class Rereadable:
+    """Batches that were found to have a length, and are read again for every epoch.
+
+    Reading them draws from a random stream of its own, which starts where torch's global generator
+    stands at the first reading. So dropout, say, does not depend on how a loader draws its order.
+
+    Args:
+        batches: a DataLoader, ``images.batches(...)``, a list, or the like.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if they can be read only once, there are none, or they do not end; while they
+            are read, if an epoch has none or more than were announced.
     """
+
+    def __init__(self, batches: Iterable):
+        _check_readable(batches)
+        if isinstance(batches, Iterator):
+            raise ValueError(
+                f"{type(batches).__name__} can be read only once, but every epoch reads its "
+                "batches again: give the DataLoader itself, or list(...) of it"
+            )
+        self.inner, self.stream = (batches,), None
+        self.count = _count(batches)
+        if self.count == 0:
+            raise ValueError(
+                "the loader yields no batches: is the data set empty, or drop_last set?"
+            )
+
+    def set_epoch(self, epoch: int) -> None:
+        if epoch == 0:
+            self.stream = None
+        set_epoch(self.inner[0], epoch)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator:
+        (batches,), read = self.inner, 0
+        draws_nothing = isinstance(batches, ImageBatches | Rereadable | list | tuple)
+        for batch in batches if draws_nothing else self._apart(batches):
+            read += 1
+            if read > self.count:
+                raise ValueError(
+                    f"the loader has a length of {self.count} batches, but yields more: correct "
+                    "its __len__"
+                )
+            yield batch
+        if read == 0:
+            raise ValueError(
+                "the loader yields no batches in this epoch, though it did before: give one that "
+                "can be read again and again, such as a DataLoader or a list"
+            )
+
+    def _apart(self, batches: Iterable) -> Iterator:
+        """The batches, drawn from the stream of their own."""
+        with self._own_stream():
+            iterator = iter(batches)
+        while True:
+            with self._own_stream():
+                try:
+                    batch = next(iterator)
+                except StopIteration:
+                    return
+            yield batch
+
+    @contextmanager
+    def _own_stream(self) -> Iterator[None]:
+        outside = torch.get_rng_state()
+        torch.set_rng_state(outside if self.stream is None else self.stream)
+        try:
+            yield
+        finally:
+            self.stream = torch.get_rng_state()
+            torch.set_rng_state(outside)
+
+
+def _check_readable(batches: Any) -> None:
+    """Raise a ValueError unless these can be batches."""
+    if isinstance(batches, Dataset) or not isinstance(batches, Iterable):
+        raise ValueError(
+            f"{kind_of(batches)} cannot be read as batches: give a DataLoader of it, "
+            "images.batches(...), or a list of (images, labels)"
+        )
+
+
+def _count(batches: Iterable) -> int:
+    """Their number: their length, or else counted in one reading that leaves no trace."""
     try:
-        count = len(batches)
+        return len(batches)
     except TypeError:
-        batches = list(batches)
-        count = len(batches)
-    if count == 0:
-        raise ValueError("the loader yields no batches: is the data set empty, or drop_last set?")
-    return batches
+        with fixed_order(batches, torch.device("cpu")):
+            return sum(1 for _ in _bounded(batches))
+
+
+def _bounded(batches: Iterable) -> Iterator:
+    """The batches, of which there may be ``ENDLESS`` if they have no length.
+
+    Raises:
+        ValueError: if there are more.
+    """
+    for number, batch in enumerate(batches):
+        if number == ENDLESS:
+            raise ValueError(
+                f"the loader has no length and did not end after {ENDLESS:,} batches: give it a "
+                "__len__, or cut it to a list by itertools.islice"
+            )
+        yield batch
+
+
+def read_once(batches: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
+    """Checked (images, labels), in one reading, which an iterator can give as well.
+
+    Raises:
+        ValueError: as ``Rereadable`` and ``check_pair``.
+    """
+    once = isinstance(batches, Iterator)
+    for batch in _bounded(batches) if once else Rereadable(batches):
+        yield check_pair(batch)
+
+
+@contextmanager
+def fixed_order(batches: Iterable, device: torch.device) -> Iterator[None]:
+    """Let the batches come in the same order whenever they are read, and leave no trace of it.
+
+    Their epoch, and all random state that ``seeded`` covers, are as they were afterwards.
+    """
+    epoch = getattr(batches, "epoch", None)
+    with seeded(0, device, generators_of(batches)):
+        set_epoch(batches, 0)
+        try:
+            yield
+        finally:
+            if epoch is not None:
+                set_epoch(batches, epoch)
+
+
+def generators_of(batches: Iterable) -> list[torch.Generator]:
+    """The generators from which a DataLoader, or those inside such batches, draw their orders."""
+    inner = getattr(batches, "inner", None)
+    if isinstance(inner, tuple):
+        return [generator for one in inner for generator in generators_of(one)]
+    sampler = getattr(batches, "sampler", None)
+    batch_sampler = getattr(batches, "batch_sampler", None)
+    holders = batches, sampler, batch_sampler, getattr(batch_sampler, "sampler", None)
+    found = [getattr(holder, "generator", None) for holder in holders]
+    return list({id(one): one for one in found if isinstance(one, torch.Generator)}.values())
+
+
+def first_images(batches: Batches) -> Tensor:
+    """The images of the first batch, in one reading that leaves no trace."""
+    with fixed_order(batches, torch.device("cpu")), closing(read_once(batches)) as pairs:
+        return next(pairs)[0]
+
+
+def classes_in(batches: Batches) -> set[int]:
+    """All labels that occur in these batches, in one reading that leaves no trace."""
+    if isinstance(batches, ImageBatches):
+        return set(batches.images.labels.tolist())
+    with fixed_order(batches, torch.device("cpu")):
+        return {label for _, labels in read_once(batches) for label in labels.unique().tolist()}
 
 
 def set_epoch(batches: Iterable, epoch: int) -> None:
@@ -104,39 +259,39 @@ class ZipCycle:
     """
 
     def __init__(self, first: Batches, second: Batches):
-        self.first, self.second = materialize(first), materialize(second)
+        self.inner = Rereadable(first), Rereadable(second)
         self.others = self._endless()
 
     def set_epoch(self, epoch: int) -> None:
         if epoch == 0:
             self.others = self._endless()
-        set_epoch(self.first, epoch)
+        set_epoch(self.inner[0], epoch)
 
     def __len__(self) -> int:
-        return len(self.first)
+        return len(self.inner[0])
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        for images, labels in self.first:
-            yield (images, labels, *next(self.others))
+        for batch in self.inner[0]:
+            yield (*check_pair(batch), *check_pair(next(self.others)))
 
     def _endless(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return iterate_epochs(self.second, itertools.count())
+        return iterate_epochs(self.inner[1], itertools.count())
 
 
 class Subsample:
     """A fraction of the batches, at least one. Their places are drawn once; their order is kept."""
 
     def __init__(self, batches: Batches, fraction: float, seed: int):
-        self.batches = materialize(batches)
-        total = len(self.batches)
+        self.inner = (Rereadable(batches),)
+        total = len(self.inner[0])
         order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
         self.places = set(order[: max(1, round(fraction * total))].tolist())
 
     def set_epoch(self, epoch: int) -> None:
-        set_epoch(self.batches, epoch)
+        set_epoch(self.inner[0], epoch)
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return (batch for place, batch in enumerate(self.batches) if place in self.places)
+        return (batch for place, batch in enumerate(self.inner[0]) if place in self.places)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
+
+from .checks import check_whole
 
 
 def pick_device() -> torch.device:
@@ -41,17 +45,64 @@ def device_of(model: nn.Module) -> torch.device:
     return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
 
 
+def generator_from(seed: int) -> torch.Generator:
+    """A generator on the CPU with this seed.
+
+    Raises:
+        ValueError: if the seed is not a whole number.
+    """
+    return torch.Generator().manual_seed(check_whole("seed", seed, least=None))
+
+
 @contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch for a block, and restore its global generator afterwards."""
+def seeded(
+    seed: int, device: torch.device, generators: Iterable[torch.Generator] = ()
+) -> Iterator[None]:
+    """Seed all that may draw in a block, and restore it afterwards.
+
+    That is the global generators of torch, NumPy and Python, and these ``generators``.
+
+    Raises:
+        ValueError: if the seed is not a whole number.
+    """
+    seed = check_whole("seed", seed, least=None)
+    generators = list(generators)
+    states = [generator.get_state() for generator in generators]
+    of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        yield
+        for generator in generators:
+            generator.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(of_numpy)  # noqa: NPY002
+            random.setstate(of_python)
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
 
 
-def on_device(batch: Iterable[Tensor], device: torch.device, channels_last: bool) -> list[Tensor]:
-    """The tensors of a batch, moved to the device; images in channels_last if that is asked for."""
-    parts = [part.to(device, non_blocking=True) for part in batch]
+def dtype_of(model: nn.Module) -> torch.dtype | None:
+    """Floating-point type of the network's parameters; None if it has none."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+
+
+def on_device(
+    batch: Iterable[Tensor],
+    device: torch.device,
+    channels_last: bool,
+    dtype: torch.dtype | None = None,
+) -> list[Tensor]:
+    """The tensors of a batch, moved to the device; images in channels_last if that is asked for.
+
+    Floats become ``dtype``, if it is given.
+    """
+    parts = [
+        part.to(device, dtype if part.is_floating_point() else None, non_blocking=True)
+        for part in batch
+    ]
     if channels_last:
         last = torch.channels_last
         parts = [part.contiguous(memory_format=last) if part.ndim == 4 else part for part in parts]
@@ -134,3 +185,37 @@ def performance_settings(model: nn.Module) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         cudnn.benchmark = benchmark
+
+
+@contextmanager
+def in_channels_last(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Iterator[None]:
+    """The network in channels_last for a block; its tensors have the strides they had after it.
+
+    What an optimizer keeps for each parameter goes along: a fused one takes both for equally laid
+    out, and would mix up the entries.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    strides = [tensor.stride() for tensor in tensors]
+    model.to(memory_format=torch.channels_last)
+    _lay_out_state(optimizer)
+    try:
+        yield
+    finally:
+        for tensor, stride in zip(tensors, strides, strict=True):
+            tensor.data = _laid_out(tensor.data, stride)
+        _lay_out_state(optimizer)
+
+
+def _laid_out(tensor: Tensor, stride: Iterable[int]) -> Tensor:
+    if tensor.stride() == tuple(stride):
+        return tensor
+    return torch.empty_strided(
+        tensor.shape, stride, dtype=tensor.dtype, device=tensor.device
+    ).copy_(tensor)
+
+
+def _lay_out_state(optimizer: torch.optim.Optimizer | None) -> None:
+    for parameter, state in optimizer.state.items() if optimizer else ():
+        for name, kept in state.items():
+            if isinstance(kept, Tensor) and kept.shape == parameter.shape:
+                state[name] = _laid_out(kept, parameter.stride())

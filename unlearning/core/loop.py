@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +15,22 @@ import torch._dynamo  # else the first optimizer imports it, and is timed 2 s to
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
-from .batches import iterate_epochs, materialize
+from .batches import Rereadable, generators_of, iterate_epochs
+from .checks import (
+    BATCH,
+    check_logits,
+    check_number,
+    check_pair,
+    check_precision,
+    check_tensors,
+    check_whole,
+    kind_of,
+    warn_of_probabilities,
+)
 from .devices import (
     device_of,
+    dtype_of,
+    in_channels_last,
     on_device,
     performance_settings,
     pick_device,
@@ -74,12 +88,18 @@ def minimise(
 ) -> nn.Module:
     """Minimise ``loss(model, *batch)`` over the parameters that require a gradient, in place.
 
-    Methods call this on their own copy. A normalisation layer whose parameters are all frozen
-    keeps its running statistics too.
+    Methods call this on their own copy. What is frozen keeps all that it has, running statistics
+    of normalisations included.
+
+    The same call with the same seed gives the same weights on a CPU. The seed covers the global
+    generators of torch, NumPy and Python and the loader's own, all of which are afterwards as they
+    were; not generator objects that a data set holds, nor workers that persist between epochs
+    (``persistent_workers=True``), which go on from where an earlier call left them.
 
     Args:
-        model: changed, returned in eval mode.
-        batches: any iterable of tuples of tensors; one that has no length is read into a list.
+        model: changed, returned in eval mode; its tensors keep their strides.
+        batches: a DataLoader, a list or the like that yields tuples of tensors, epoch after epoch;
+            one that has no length is counted first, in one more reading.
         loss: ``loss(model, *batch) -> scalar``.
         epochs: passes over ``batches``.
         lr: learning rate; the peak of "onecycle", the first one of "cosine".
@@ -93,20 +113,21 @@ def minimise(
             has it, and for deep networks on a CPU that has it.
         after_step: called with the model after each optimizer step, without gradients: the place
             for masks, proximal steps and projections.
-        stop: called with each step's loss; the loop ends when it returns True.
-        seed: random seed for dropout, and for the order of a DataLoader without a generator.
+        stop: called with each step's loss; the loop ends when it returns True. It may read a
+            network, which leaves no trace in what is drawn.
+        seed: random seed for dropout, and for the order of a loader.
         title: label of the progress bar.
 
     Raises:
-        Diverged: if the loss, or at the end a weight, is not finite; names step and learning rate.
-        ValueError: if there are no batches, images hold NaN, or an option does not exist.
+        Diverged: if the loss, or at the end a weight or a statistic, is not finite; names step and
+            learning rate.
+        ValueError: if batches cannot be read again and again, do not end, or do not fit ``loss``;
+            if the network is in half precision, frozen as a whole or returns no logits; if images
+            hold NaN, or an option is out of range or does not exist.
     """
-    if epochs < 0 or not lr >= 0:
-        raise ValueError(f"epochs and lr must not be negative, but are {epochs} and {lr}")
-    batches = materialize(batches)
-    device, channels_last = device_of(model), use_channels_last(model)
-    if channels_last:
-        model.to(memory_format=torch.channels_last)
+    _check_options(epochs, lr, momentum, weight_decay, final_lr)
+    check_precision(model)
+    batches, device, last = Rereadable(batches), device_of(model), use_channels_last(model)
     optimizer = _make_optimizer(model, optimizer, lr, momentum, weight_decay)
     steps = max(1, epochs * len(batches))
     scheduler = _make_schedule(optimizer, schedule, lr, final_lr, steps)
@@ -115,11 +136,15 @@ def minimise(
     bfloat16 = partial(torch.autocast, device.type, torch.bfloat16)
     precision = bfloat16 if mixed_precision else nullcontext
     watch, parameters = _LossWatch(every=1 if stop else 50), list(model.parameters())
+    watched_loss, dtype = _ExplainedLoss(loss, title), dtype_of(model)
+    layout = in_channels_last(model, optimizer) if last else nullcontext()
+    random_state = seeded(seed, device, generators_of(batches))
     bar = Progress(title, steps)
-    with seeded(seed, device), training_mode(model), performance_settings(model), bar:
+    with layout, random_state, training_mode(model), performance_settings(model), bar:
         for batch in iterate_epochs(batches, range(epochs)):
+            parts = on_device(check_tensors(batch), device, last, dtype)
             with precision():
-                value = loss(model, *on_device(batch, device, channels_last))
+                value = watched_loss(model, parts)
             for parameter in parameters:  # a third of the time of zero_grad()
                 parameter.grad = None
             value.backward()
@@ -136,9 +161,66 @@ def minimise(
         watch.check(batches)
     for parameter in parameters:
         parameter.grad = None
-    if not all(bool(parameter.isfinite().all()) for parameter in parameters):
-        raise Diverged(f"weights are not finite after {watch.steps} steps: lower lr ({lr:g})")
+    check_finite(model, f"after {watch.steps} steps: lower lr ({lr:g})")
     return model
+
+
+def _check_options(
+    epochs: int, lr: float, momentum: float, weight_decay: float, final_lr: float
+) -> None:
+    check_whole("epochs", epochs)
+    check_number("lr", lr, "a finite number of at least 0", 0)
+    check_number("momentum", momentum, "at least 0 and below 1", 0, math.nextafter(1, 0))
+    check_number("weight_decay", weight_decay, "a finite number of at least 0", 0)
+    check_number("final_lr", final_lr, "a fraction from 0 to 1", 0, 1)
+
+
+def check_finite(model: nn.Module, when: str) -> None:
+    """Raise Diverged if a weight or a running statistic is not finite."""
+    for kind, tensors in (("weights", model.parameters()), ("statistics", model.buffers())):
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+            raise Diverged(f"{kind} are not finite {when}")
+
+
+class _ExplainedLoss:
+    """A loss that, where it fails on what a loader or a network gave, says so in one sentence."""
+
+    def __init__(self, loss: Callable[..., Tensor], title: str):
+        self.loss, self.title, self.outputs, self.is_first = loss, title, [], True
+
+    def __call__(self, model: nn.Module, parts: list[Tensor]) -> Tensor:
+        hook = model.register_forward_hook(lambda _, __, output: self.outputs.append(output))
+        try:
+            value = self.loss(model, *parts)
+            if self.is_first:
+                self._warn()
+            return value
+        except Exception as error:
+            self._explain(error, parts)
+            raise
+        finally:
+            hook.remove()
+            self.outputs.clear()
+            self.is_first = False
+
+    def _warn(self) -> None:
+        for output in self.outputs[:1]:
+            if isinstance(output, Tensor) and output.ndim == 2:
+                warn_of_probabilities(output)
+
+    def _explain(self, error: Exception, parts: list[Tensor]) -> None:
+        names = list(signature(self.loss).parameters)[1:]
+        if names == ["images", "labels"] and len(parts) != 2:
+            raise ValueError(f"{BATCH}, not {kind_of(parts)}") from error
+        for output in self.outputs:
+            check_logits(output)
+        if "more than 1 value per channel" in str(error):
+            raise ValueError(
+                f"{self.title}: a batch of the loader holds {len(parts[0])} image, from which "
+                "BatchNorm cannot take a variance: set drop_last=True, or another batch size"
+            ) from error
+        if len(parts) > 1:
+            check_pair(parts[:2])
 
 
 class _LossWatch:
@@ -171,18 +253,24 @@ class _LossWatch:
 
 def _refuse_nan_images(batches: Iterable) -> None:
     for number, batch in enumerate(batches):
-        if any(part.is_floating_point() and not part.isfinite().all() for part in batch):
+        if not all(bool(part.isfinite().all()) for part in batch):
             raise ValueError(f"images of batch {number} hold NaN or infinite pixels")
 
 
 def _make_optimizer(model, optimizer, lr, momentum, weight_decay) -> torch.optim.Optimizer:
-    if isinstance(optimizer, torch.optim.Optimizer):
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        return optimizer
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
-        raise ValueError("no parameter of the network requires a gradient: nothing can be trained")
+        raise ValueError(
+            "no parameter of the network requires a gradient, so nothing can be trained: call "
+            "requires_grad_() on those that may change"
+        )
+    if isinstance(optimizer, torch.optim.Optimizer):
+        ours = set(map(id, model.parameters()))
+        for group in optimizer.param_groups:
+            if not ours.issuperset(map(id, group["params"])):
+                raise ValueError("the optimizer is of another network's parameters: make a new one")
+            group["lr"] = lr
+        return optimizer
     options = {"lr": lr, "weight_decay": weight_decay, "fused": device_of(model).type != "mps"}
     if optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=momentum, **options)

@@ -1,13 +1,14 @@
-"""Losses, each a mean over the batch, and checks of labels and classes."""
+"""Losses, each a mean over the batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from numbers import Integral
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .checks import check_classes, check_labels, check_logits, class_list, whole_labels
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -18,8 +19,10 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         labels: (B,).
 
     Raises:
-        ValueError: if a label is not a class. On a GPU, CUDA itself asserts.
+        ValueError: if there is not one whole number per row, or a label is not a class. On a GPU,
+            CUDA itself asserts the latter.
     """
+    labels = whole_labels(labels, len(logits))
     try:  # no label may be ignored, not even -100
         return F.cross_entropy(logits, labels, ignore_index=-(2**62))
     except IndexError:
@@ -39,7 +42,9 @@ def kl_divergence(target: Tensor, logits: Tensor) -> Tensor:
         target: probabilities, (B, K) or (K,).
         logits: (B, K).
     """
-    log_q = logits.float().log_softmax(-1)  # bfloat16 cannot tell log K from its neighbours
+    log_q = (
+        check_logits(logits).float().log_softmax(-1)
+    )  # bfloat16 cannot tell log K from its neighbours
     return (torch.xlogy(target, target) - target * log_q).sum(-1).mean()
 
 
@@ -50,7 +55,7 @@ def mean_squared_error(target: Tensor, logits: Tensor) -> Tensor:
         target: (B, K) or (K,).
         logits: (B, K).
     """
-    return (logits.float() - target).square().mean(-1).mean()
+    return (check_logits(logits).float() - target).square().mean(-1).mean()
 
 
 def uniform(num_classes: int, *, without: Sequence[int] = ()) -> Tensor:
@@ -59,34 +64,10 @@ def uniform(num_classes: int, *, without: Sequence[int] = ()) -> Tensor:
     Raises:
         ValueError: if ``without`` names a class that does not exist, or all of them.
     """
+    without = class_list(without)
     check_classes(without, num_classes)
-    if len(set(without)) == num_classes:
+    if len(without) == num_classes:
         raise ValueError(f"forget_classes names all {num_classes} classes: leave at least one")
     probabilities = torch.ones(num_classes)
-    probabilities[list(without)] = 0
+    probabilities[without] = 0
     return probabilities / probabilities.sum()
-
-
-def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Raise a ValueError if a label is not a class of the network."""
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= num_classes:
-        raise ValueError(
-            f"labels go from {low} to {high}, but the network has {num_classes} outputs: "
-            f"labels must lie between 0 and {num_classes - 1}"
-        )
-
-
-def check_classes(classes: Iterable[int], num_classes: int) -> None:
-    """Raise a ValueError if a class does not exist."""
-    outside = [label for label in classes if not 0 <= label < num_classes]
-    if outside:
-        raise ValueError(
-            f"class {outside[0]} does not exist: the network has {num_classes} outputs"
-        )
-
-
-def class_list(classes: int | Iterable[int]) -> list[int]:
-    """One class or several, as a list of ints without repetition."""
-    classes = [classes] if isinstance(classes, Integral) else classes
-    return list(dict.fromkeys(int(label) for label in classes))

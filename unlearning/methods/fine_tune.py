@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
+import torch
 from torch import nn
 
-from ..core.batches import Batches
-from ..core.layers import NORMALISATIONS, has_own_parameters, reinitialise, weight_layers
+from ..core.batches import Batches, Rereadable, first_images
+from ..core.checks import check_whole
+from ..core.layers import (
+    copy_of,
+    has_own_parameters,
+    is_normalisation,
+    logit_layers,
+    reinitialise,
+    weight_layers,
+)
 from ..core.loop import minimise
 from ..core.losses import classification_loss
 
@@ -48,12 +56,15 @@ def fine_tune(
 
     Raises:
         Diverged: if the loss is no longer finite; names the step and the learning rate.
-        ValueError: if ``last_layers`` is not between 1 and the number of layers.
+        ValueError: if ``last_layers`` is not between 1 and the number of layers, or these do not
+            hold all that make the logits.
     """
-    model = copy.deepcopy(model)
+    model, retain = copy_of(model), Rereadable(retain)
     trained = _last_modules(model, last_layers)
+    if last_layers is not None:
+        _check_reach_the_logits(trained, logit_layers(model, first_images(retain)))
     if reinitialised:
-        reinitialise(nn.ModuleList(trained), seed=seed)
+        _draw_again(trained, seed)
     with nullcontext() if last_layers is None else _frozen_except(model, trained):
         sgd = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "seed": seed}
         loss = classification_loss
@@ -63,25 +74,44 @@ def fine_tune(
 def _last_modules(model: nn.Module, count: int | None) -> list[nn.Module]:
     """The last ``count`` layers with weights and the normalisations that follow them; None: all."""
     names = [name for name, _ in weight_layers(model)]
-    if count is not None and not 1 <= count <= len(names):
+    if count is not None and not 1 <= check_whole("last_layers", count) <= len(names):
         raise ValueError(f"last_layers must be between 1 and {len(names)}, not {count}")
     first = names[-count] if count is not None else None
     reached, modules = count is None, []
     for name, module in model.named_modules():
         reached = reached or name == first
-        if reached and (has_own_parameters(module) or isinstance(module, NORMALISATIONS)):
+        if reached and (has_own_parameters(module) or is_normalisation(module)):
             modules.append(module)
     return modules
+
+
+def _check_reach_the_logits(trained: list[nn.Module], makers: list[nn.Module]) -> None:
+    """Refuse to count layers from an end of the network's definition that is not its output."""
+    if not set(makers) <= set(trained):
+        raise ValueError(
+            "the last layers, in the order in which the network defines them, do not hold all that "
+            f"make its logits ({len(makers)} layers): name more in last_layers, or freeze "
+            "parameters yourself and leave last_layers out"
+        )
+
+
+def _draw_again(modules: list[nn.Module], seed: int) -> None:
+    """New weights, except for parameters that the caller froze."""
+    parameters = [p for module in modules for p in module.parameters(recurse=False)]
+    frozen = [(p, p.detach().clone()) for p in parameters if not p.requires_grad]
+    reinitialise(nn.ModuleList(modules), seed=seed)
+    with torch.no_grad():
+        for parameter, value in frozen:
+            parameter.copy_(value)
 
 
 @contextmanager
 def _frozen_except(model: nn.Module, modules: list[nn.Module]) -> Iterator[None]:
     """Freeze all parameters outside ``modules``; each one's ``requires_grad`` is restored after."""
     needed_gradient = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    model.requires_grad_(False)
-    for module in modules:
-        for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(True)
+    trained = {id(p) for module in modules for p in module.parameters(recurse=False)}
+    for parameter, needed in needed_gradient:
+        parameter.requires_grad_(needed and id(parameter) in trained)
     try:
         yield
     finally:

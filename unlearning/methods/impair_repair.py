@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ..core.batches import Batches, materialize, set_epoch
-from ..core.devices import device_of, seeded
+from ..core.batches import Batches, Rereadable, classes_in, first_images, set_epoch
+from ..core.checks import check_classes, check_pair, check_whole, class_list
+from ..core.devices import generator_from
+from ..core.layers import copy_of
 from ..core.loop import minimise
-from ..core.losses import check_classes, class_list, classification_loss, cross_entropy
+from ..core.losses import classification_loss, cross_entropy
 from ..training import predict
 
 _ADAM = {"optimizer": "adam", "schedule": "constant"}
@@ -71,17 +72,17 @@ def impair_repair(
         ValueError: if ``forget_classes`` is empty, or a class does not exist or is retained; if
             ``noise_size`` or ``noise_ratio`` is not positive.
     """
-    if noise_size < 1 or not 0 < noise_ratio < math.inf:
+    if check_whole("noise_size", noise_size) < 1 or not 0 < noise_ratio < math.inf:
         raise ValueError(
             f"noise_size and noise_ratio must be positive, not {noise_size} and {noise_ratio}"
         )
-    retain = materialize(retain)
-    with seeded(seed, device_of(model)):  # a DataLoader draws whenever it is read
-        classes = _check_forgettable(model, retain, forget_classes)
-        shape = next(iter(retain))[0].shape[1:]
+    retain = Rereadable(retain)
+    images = first_images(retain)
+    classes = _check_forgettable(model, retain, images, forget_classes)
+    shape = images.shape[1:]
     options = {"lr": noise_lr, "steps": noise_steps, "penalty": noise_penalty, "seed": seed}
     noise = error_maximising_noise(model, classes, (noise_size, *shape), **options)
-    model = copy.deepcopy(model)
+    model = copy_of(model)
     noisy = _WithNoise(retain, noise, noise_ratio, seed)
     adam, loss = {**_ADAM, "seed": seed}, classification_loss
     minimise(model, noisy, loss, epochs=impair_epochs, lr=impair_lr, title="impair", **adam)
@@ -121,8 +122,8 @@ def error_maximising_noise(
         Diverged: if the loss is no longer finite; names the step and the learning rate.
         ValueError: if the network does not have a class.
     """
-    frozen = copy.deepcopy(model).eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(seed)
+    frozen = copy_of(model).eval().requires_grad_(False)
+    generator = generator_from(seed)
     noise = {}
     for label in classes:
         start = torch.randn(*shape, generator=generator).to(next(frozen.parameters()))
@@ -142,17 +143,18 @@ class _WithNoise:
     """Batches of the retain set, each joined by ``ratio`` times as many noise images per class."""
 
     def __init__(self, retain: Batches, noise: dict[int, Tensor], ratio: float, seed: int):
-        self.retain, self.noise, self.ratio = retain, noise, ratio
-        self.generator = torch.Generator().manual_seed(seed)
+        self.inner, self.noise, self.ratio = (retain,), noise, ratio
+        self.generator = generator_from(seed)
 
     def __len__(self) -> int:
-        return len(self.retain)
+        return len(self.inner[0])
 
     def set_epoch(self, epoch: int) -> None:
-        set_epoch(self.retain, epoch)
+        set_epoch(self.inner[0], epoch)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, labels in self.retain:
+        for batch in self.inner[0]:
+            images, labels = check_pair(batch)
             count = max(1, round(self.ratio * len(labels)))
             parts, targets = [images], [labels]
             for label, noise in self.noise.items():
@@ -163,12 +165,12 @@ class _WithNoise:
 
 
 def _check_forgettable(
-    model: nn.Module, retain: Batches, forget_classes: int | Sequence[int]
+    model: nn.Module, retain: Batches, images: Tensor, forget_classes: int | Sequence[int]
 ) -> list[int]:
     """The classes as a list, each known to the network and none of them retained."""
-    retained = {int(label) for _, labels in retain for label in labels.unique()}
-    classes = class_list(forget_classes)
-    check_classes(classes, predict(model, [next(iter(retain))])[0].shape[-1])
+    retained, classes = classes_in(retain), class_list(forget_classes)
+    known = predict(model, [(images, torch.zeros(len(images), dtype=torch.long))])[0].shape[-1]
+    check_classes(classes, known)
     if not classes:
         raise ValueError(
             "forget_classes is empty: UNSIR forgets whole classes, so name at least one"

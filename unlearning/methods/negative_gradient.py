@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
 from torch import Tensor, nn
 
 from ..core.batches import Batches, ZipCycle
+from ..core.layers import copy_of
 from ..core.loop import minimise
 from ..core.losses import cross_entropy
 
@@ -46,7 +46,7 @@ def negative_gradient(
     Raises:
         Diverged: if the loss is no longer finite; names the step and the learning rate.
     """
-    model = copy.deepcopy(model)
+    model = copy_of(model)
     chance = math.inf
 
     def ascent(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -109,4 +109,4 @@ def negative_gradient_plus(
 
     sgd = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "seed": seed}
     both = ZipCycle(retain, forget)
-    return minimise(copy.deepcopy(model), both, loss, epochs=epochs, title="NegGrad+", **sgd)
+    return minimise(copy_of(model), both, loss, epochs=epochs, title="NegGrad+", **sgd)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 
 from ..core.batches import Batches
-from ..core.layers import weight_layers
+from ..core.devices import generator_from
+from ..core.layers import copy_of, weight_layers
 from ..core.loop import minimise
 from ..core.losses import classification_loss
 
@@ -27,7 +26,8 @@ def random_mask(
 
     w' = m * w, with m ~ Bernoulli(1 - ratio) drawn once for each weight and bias; then Adam on
     E_retain[CE(f(x), y)] with a cosine from ``lr`` to a tenth of it. Zeroed weights are free to
-    grow again: the mask is a partial reset, not pruning. BatchNorm is recognised by its type.
+    grow again: the mask is a partial reset, not pruning. BatchNorm is recognised by its type. A
+    parameter that two layers share is masked once, and one that is frozen is left as it is.
 
     Source: a public entry to the NeurIPS 2023 unlearning challenge, which used lr 1e-4 on a
     ResNet-18; a small network needs the larger default to recover in five epochs.
@@ -48,11 +48,11 @@ def random_mask(
     if not 0 <= ratio <= 1:
         raise ValueError(f"ratio must be between 0 and 1, not {ratio}")
 
-    model = copy.deepcopy(model)
-    generator = torch.Generator().manual_seed(seed)
+    model, generator = copy_of(model), generator_from(seed)
+    parameters = [w for _, layer in weight_layers(model) for w in layer.parameters(recurse=False)]
     with torch.no_grad():
-        for _, layer in weight_layers(model):
-            for w in layer.parameters(recurse=False):
+        for w in dict.fromkeys(parameters):
+            if w.requires_grad:
                 w *= (torch.rand(w.shape, generator=generator) >= ratio).to(w)
     adam = {"optimizer": "adam", "lr": lr, "weight_decay": weight_decay, "final_lr": 0.1}
     options = {**adam, "seed": seed, "title": "random mask"}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
 from ..core.batches import Batches, Subsample, ZipCycle
+from ..core.checks import check_logits
 from ..core.devices import device_of
-from ..core.layers import reinitialise
+from ..core.layers import copy_of, reinitialise
 from ..core.loop import minimise
 from ..core.losses import kl_divergence
 
@@ -61,11 +60,11 @@ def student_teacher(
         raise ValueError(f"temperature must be positive, not {temperature}")
     if not 0 < retain_fraction <= 1:
         raise ValueError(f"retain_fraction must be above 0 and at most 1, not {retain_fraction}")
-    student, good = copy.deepcopy(model), copy.deepcopy(model).eval()
+    student, good = copy_of(model), copy_of(model).eval()
     if bad_teacher is None:
-        bad = reinitialise(copy.deepcopy(model), seed=seed).eval()
+        bad = reinitialise(copy_of(model), seed=seed).eval()
     else:
-        bad = copy.deepcopy(bad_teacher).to(device_of(model)).eval()
+        bad = copy_of(bad_teacher).to(device_of(model)).eval()
 
     def loss(student: nn.Module, *batch: Tensor) -> Tensor:
         retain_images, _, forget_images, _ = batch
@@ -82,9 +81,9 @@ def student_teacher(
 
 def _cat_outputs(good: Tensor, bad: Tensor) -> Tensor:
     """Both teachers' logits as one batch."""
-    if good.shape[-1] != bad.shape[-1]:
+    if isinstance(bad, Tensor) and check_logits(good).shape[-1] != bad.shape[-1]:
         raise ValueError(
             f"the bad teacher has {bad.shape[-1]} outputs, the network {good.shape[-1]}: both "
             "teachers must know the same classes"
         )
-    return torch.cat([good, bad])
+    return torch.cat([check_logits(good), check_logits(bad)])

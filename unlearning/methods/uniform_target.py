@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..core.batches import Batches, ZipCycle
+from ..core.batches import Batches, ZipCycle, classes_in
+from ..core.layers import copy_of
 from ..core.loop import minimise
 from ..core.losses import cross_entropy, kl_divergence, mean_squared_error, uniform
 
@@ -21,7 +22,7 @@ def uniform_target(
     *,
     retain: Batches | None = None,
     objective: str = "kl",
-    forget_classes: Sequence[int] = (),
+    forget_classes: int | Sequence[int] | None = None,
     alpha: float = 0.5,
     epochs: int = 1,
     lr: float = 1e-3,
@@ -50,7 +51,8 @@ def uniform_target(
         forget: batches of images (B, C, H, W), float, normalised, and labels (B,), long (not read).
         retain: the same, to be kept, labels read; the forget set is then cycled.
         objective: "kl" or "mse".
-        forget_classes: classes left out of the uniform distribution.
+        forget_classes: classes left out of the uniform distribution; by default those of which
+            ``retain``, if it is given, has no image and ``forget`` has some.
         alpha: weight of the retain term, between 0 and 1; not used without ``retain``.
         epochs: passes over ``retain``, or without it over ``forget``.
         lr: learning rate of Adam.
@@ -61,13 +63,16 @@ def uniform_target(
 
     Raises:
         Diverged: if the loss is no longer finite; names the step and the learning rate.
-        ValueError: if ``objective`` is not "kl" or "mse", ``alpha`` is not between 0 and 1, or
-            ``forget_classes`` names a class that does not exist, or all of them.
+        ValueError: if ``objective`` is not "kl" or "mse", ``alpha`` is not between 0 and 1,
+            ``forget_classes`` names a class that does not exist, or all of them, or the optimizer's
+            state is not one of Adam for this network.
     """
     if objective not in _OBJECTIVES:
         raise ValueError(f'objective must be "kl" or "mse", not {objective!r}')
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be between 0 and 1, not {alpha}")
+    if forget_classes is None:
+        forget_classes = () if retain is None else classes_in(forget) - classes_in(retain)
 
     def to_uniform(logits: Tensor) -> Tensor:
         target = uniform(logits.shape[-1], without=forget_classes).to(logits.device)
@@ -83,11 +88,27 @@ def uniform_target(
         retain_loss = cross_entropy(retain_logits, retain_labels)
         return alpha * retain_loss + (1 - alpha) * to_uniform(forget_logits)
 
-    model = copy.deepcopy(model)
+    model = copy_of(model)
     adam = torch.optim.Adam(model.parameters(), lr)
     if optimizer_state is not None:
-        adam.load_state_dict(copy.deepcopy(optimizer_state))  # Adam updates its moments in place
+        _load_state(adam, optimizer_state)
     batches = forget if retain is None else ZipCycle(retain, forget)
     loss = forget_loss if retain is None else joint_loss
     options = {"optimizer": adam, "schedule": schedule, "title": "uniform target"}
     return minimise(model, batches, loss, epochs=epochs, lr=lr, seed=seed, **options)
+
+
+def _load_state(adam: torch.optim.Adam, state: dict) -> None:
+    """Continue with the moments of another Adam, of which nothing is changed."""
+    parameters = [p for group in adam.param_groups for p in group["params"]]
+    try:
+        adam.load_state_dict(copy.deepcopy(state))  # Adam updates its moments in place
+        kept = [adam.state[p]["exp_avg"].shape == p.shape for p in parameters if p in adam.state]
+        fits = all(kept) and "betas" in adam.param_groups[0]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            "optimizer_state is not the state_dict() of an Adam that trained this network: give "
+            "that, or leave it out"
+        )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 from torch import nn
 
-from ..core.batches import Batches, materialize
+from ..core.batches import Batches, Rereadable
+from ..core.layers import copy_of
 from ..core.loop import minimise
 from ..core.losses import classification_loss
 from ..training import predict
@@ -47,8 +47,8 @@ def relearn_time(
     Returns:
         0 if the target is met before training, infinity if it is not met within ``max_steps``.
     """
-    model = copy.deepcopy(model)
-    relearn, forget, steps, reached = materialize(relearn), materialize(forget), 0, False
+    model = copy_of(model)
+    relearn, forget, steps, reached = Rereadable(relearn), Rereadable(forget), 0, False
 
     def target_met() -> bool:
         return accuracy(*predict(model, forget)) >= target

@@ -1,0 +1,177 @@
+"""What is refused, each in one sentence: batches, labels, outputs, classes, numbers."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable
+from operator import index
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+BATCH = "a batch must be (images (B, ...), labels (B,)), two tensors"
+TOLERANCE = 1e-3  # by how much a row of probabilities may miss a sum of 1
+
+
+def check_tensors(batch: Any) -> tuple[Tensor, ...]:
+    """The batch as a tuple of tensors.
+
+    Raises:
+        ValueError: if it is anything else.
+    """
+    if not isinstance(batch, list | tuple) or not all(isinstance(part, Tensor) for part in batch):
+        raise ValueError(f"{BATCH}, not {kind_of(batch)}: wrap the loader, or use a DataLoader")
+    return tuple(batch)
+
+
+def check_pair(batch: Any) -> tuple[Tensor, Tensor]:
+    """The images of a batch, floating-point, and its labels, (B,), long.
+
+    Raises:
+        ValueError: if it has another form; see ``whole_labels`` too.
+    """
+    if isinstance(batch, list | tuple) and len(batch) != 2:
+        raise ValueError(f"{BATCH}, not {kind_of(batch)}: wrap the loader so that it yields these")
+    images, labels = check_tensors(batch)
+    if not images.is_floating_point() or images.ndim < 2:
+        raise ValueError(
+            f"images must be normalised floats (B, ...), not {images.dtype} of shape "
+            f"{tuple(images.shape)}"
+        )
+    return images, whole_labels(labels, len(images))
+
+
+def whole_labels(labels: Tensor, count: int) -> Tensor:
+    """Labels as long, (B,).
+
+    Raises:
+        ValueError: if they are not whole numbers of an integer type, one per image.
+    """
+    if labels.dtype == torch.int64 and labels.shape == (count,):
+        return labels
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if not whole or labels.shape != (count,):
+        raise ValueError(
+            f"labels must be whole numbers of shape ({count},), one class per image, not "
+            f"{labels.dtype} of shape {tuple(labels.shape)}"
+        )
+    return labels.long()
+
+
+def check_logits(output: Any) -> Tensor:
+    """The output of a classifier, if it is logits (B, K).
+
+    Raises:
+        ValueError: if it is anything else.
+    """
+    if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[-1] < 2:
+        raise ValueError(
+            f"the network returned {kind_of(output)}: wrap it so that it returns logits (B, K), "
+            "one for each of two or more classes"
+        )
+    return output
+
+
+def warn_of_probabilities(logits: Tensor) -> None:
+    """Warn if every row is a distribution, as a network that ends in a softmax gives it."""
+    logits = logits.detach()
+    if bool((logits >= 0).all()) and bool(((logits.sum(-1) - 1).abs() < TOLERANCE).all()):
+        warnings.warn(
+            "the network's outputs are probabilities, but logits are expected: remove its softmax, "
+            "or losses and metrics take a second one",
+            stacklevel=3,
+        )
+
+
+def kind_of(value: Any) -> str:
+    """What something is, in words: "a dict", "a tuple of 3", "a tensor of shape (2, 10, 1, 1)"."""
+    if isinstance(value, Tensor | np.ndarray):
+        kind = "a tensor" if isinstance(value, Tensor) else "an array"
+        return f"{kind} of shape {tuple(value.shape)}"
+    name = type(value).__name__
+    article = "an" if name[0] in "aeiouAEIOU" else "a"
+    if not isinstance(value, list | tuple):
+        return f"{article} {name}"
+    parts = ", ".join(sorted({type(part).__name__ for part in value}))
+    return f"{article} {name} of {len(value)} ({parts})"
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raise a ValueError if a label is not a class of the network."""
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"labels go from {low} to {high}, but the network has {num_classes} outputs: "
+            f"labels must lie between 0 and {num_classes - 1}"
+        )
+
+
+def check_classes(classes: Iterable[int], num_classes: int) -> None:
+    """Raise a ValueError if a class does not exist."""
+    outside = [label for label in classes if not 0 <= label < num_classes]
+    if outside:
+        raise ValueError(
+            f"class {outside[0]} does not exist: the network has {num_classes} outputs"
+        )
+
+
+def class_list(classes: Any) -> list[int]:
+    """One class or several, as a list of ints without repetition.
+
+    >>> class_list(9), class_list(torch.tensor([9, 9])), class_list(np.array([3, 8]))
+    ([9], [9], [3, 8])
+
+    Raises:
+        ValueError: if they are not whole numbers.
+    """
+    given = classes
+    if isinstance(classes, Tensor | np.ndarray):
+        classes = classes.tolist()
+    try:
+        classes = [classes] if not isinstance(classes, Iterable) else list(classes)
+        if any(isinstance(label, str | bool | np.bool_) for label in classes):
+            raise TypeError
+        return list(dict.fromkeys(index(label) for label in classes))
+    except TypeError:
+        raise ValueError(
+            f"classes must be whole numbers, one or several, such as 5 or [3, 8], not {given!r}"
+        ) from None
+
+
+def check_whole(name: str, value: Any, *, least: int | None = 0) -> int:
+    """A whole number as an int.
+
+    Raises:
+        ValueError: if it is not one, or below ``least``.
+    """
+    try:
+        whole = index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, not {value!r}") from None
+    if least is not None and whole < least:
+        raise ValueError(f"{name} must be at least {least}, not {whole}")
+    return whole
+
+
+def check_number(name: str, value: Any, words: str, low: float, high: float = math.inf) -> None:
+    """Raise a ValueError unless low <= value <= high and it is finite; ``words`` say so."""
+    try:
+        holds = math.isfinite(value) and low <= value <= high
+    except TypeError:
+        holds = False
+    if not holds:
+        raise ValueError(f"{name} must be {words}, not {value}")
+
+
+def check_precision(model: nn.Module) -> None:
+    """Raise a ValueError if a parameter is in half precision, which rounds small steps away."""
+    for name, parameter in model.named_parameters():
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            dtype = str(parameter.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"{name} is in {dtype}, which rounds small steps away: call model.float() first "
+                "(mixed precision is switched on by itself where it is faster)"
+            )
