@@ -85,6 +85,12 @@ GOOD = {
         "offline_a": 0.5,
     },
     "roc": {"members": VALUES, "others": OTHERS},
+    "svc_attacks": {
+        **{f"{side}_logits": LOGITS for side in SIDES},
+        **{f"{side}_labels": LABELS for side in SIDES},
+        "features": ["entropy"],
+        "seed": 0,
+    },
     "tug_of_war": GAPS,
     "u_lira": {"forgotten": VALUES, "unseen": OTHERS},
     "zero_retrain_forgetting": {"logits": LOGITS, "random_logits": OTHER_LOGITS},
