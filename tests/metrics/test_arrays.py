@@ -179,7 +179,9 @@ BAD = {
     "retraining_seconds": NO_NUMBER | values(0, math.inf),
     **dict.fromkeys(("bins", "splits", "max_steps", "check_every"), NOT_WHOLE | values(0)),
     "seed": NOT_WHOLE | values(2**32),
-    "features": values([], ["m_entropy"], "probabilities", ["entropy", 3], 3, None),
+    "features": values(
+        [], ["m_entropy"], "probabilities", ["entropy", 3], 3, None, np.ones((9, 9))
+    ),
     "threshold": {
         name: kind
         for name, kind in OF_ARRAYS.items()

@@ -64,7 +64,7 @@ def check_whole(name: str, value: Any, *, least: int = 0) -> int:
     except TypeError:
         found = None
     if found is None or found < least:
-        raise ValueError(f"{name} must be a whole number, at least {least}, not {_shown(value)}")
+        raise ValueError(f"{name} must be a whole number, at least {least}, not {shown(value)}")
     return found
 
 
@@ -86,11 +86,11 @@ def check_number(name: str, value: Any, interval: str) -> float:
     above = number >= low if interval[0] == "[" else number > low
     below = number <= high if interval[-1] == "]" else number < high
     if number.ndim or not (above and below):
-        raise ValueError(f"{name} must be one number in {interval}, not {_shown(value)}")
+        raise ValueError(f"{name} must be one number in {interval}, not {shown(value)}")
     return float(number)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     return shorten(repr(value), 60, placeholder="...")  # on one line
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .accuracy import cross_entropies
-from .arrays import Array, check_labelled, check_seed, log_odds, log_probabilities
+from .arrays import Array, check_labelled, check_seed, log_odds, log_probabilities, shown
 from .membership import called_unseen
 
 FEATURES = ("correctness", "confidence", "entropy", "modified_entropy", "probability")
@@ -80,7 +80,7 @@ def _check_features(features: Sequence[str]) -> Sequence[str]:
     wanted = [features] if isinstance(features, str) else features
     some = isinstance(wanted, Sequence) and len(wanted) > 0
     if not some or not all(name in FEATURES for name in wanted):
-        raise ValueError(f"features must be some of {', '.join(FEATURES)}, not {features!r}")
+        raise ValueError(f"features must be some of {', '.join(FEATURES)}, not {shown(features)}")
     return wanted
 
 
