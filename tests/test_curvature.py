@@ -190,7 +190,7 @@ def test_neither_mode_nor_labels_nor_frozen_weights_nor_one_reading_matter(estim
     model = built("cnn").train()
     model[1].eval()
     model[0].requires_grad_(False)
-    found = fisher_diagonal(model, iter([(images, torch.full((7,), -5))]), estimator=estimator)
+    found = fisher_diagonal(model, [(images, torch.full((7,), -5))], estimator=estimator)
     assert_same(found, wanted, rtol=0)
     assert not any(value.requires_grad for value in found.values())
     assert not any(module._forward_hooks for module in model.modules())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .core.batches import Batches, fixed_order, read_once
+from .core.batches import Batches, fixed_order, read_pairs
 from .core.checks import check_logits, check_precision
 from .core.devices import device_of, dtype_of, generator_from, on_device, performance_settings
 from .core.layers import copy_of, has_own_parameters, unwrapped
@@ -57,7 +57,7 @@ def fisher_diagonal(
     total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     count, add = 0, None
     with performance_settings(model), fixed_order(batches, device), sdpa_kernel(SDPBackend.MATH):
-        for images, _ in read_once(batches):
+        for images, _ in read_pairs(batches):
             (images,) = on_device([images], device, channels_last=False, dtype=dtype)
             if add is None:
                 check_logits(model(images[:1]))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .core.batches import Batches, fixed_order, read_once
+from .core.batches import Batches, fixed_order, read_pairs
 from .core.checkpoints import load_checkpoint, save_checkpoint
 from .core.checks import check_labels, check_logits, warn_of_probabilities
 from .core.configuration import digest_of
@@ -103,7 +103,7 @@ def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
         performance_settings(model),
         fixed_order(batches, device),
     ):
-        for images, targets in read_once(batches):
+        for images, targets in read_pairs(batches):
             (images,) = on_device([images], device, channels_last, dtype)
             logits.append(check_logits(model(images)).float())
             labels.append(targets)

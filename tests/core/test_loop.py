@@ -213,16 +213,16 @@ def test_option_that_does_not_exist_is_refused():
     for options, words in [
         ({"optimizer": "lbfgs"}, "no optimizer 'lbfgs': choose sgd, adam or adamw"),
         ({"schedule": "step"}, "no schedule 'step': choose cosine, onecycle or constant"),
-        ({"epochs": -1}, "epochs must be at least 0, not -1"),
-        ({"epochs": 1.5}, "epochs must be a whole number, not 1.5"),
-        ({"momentum": 2}, "momentum must be at least 0 and below 1, not 2"),
-        ({"weight_decay": math.nan}, "weight_decay must be a finite number of at least 0, not nan"),
-        ({"weight_decay": -1}, "weight_decay must be a finite number of at least 0, not -1"),
-        ({"lr": math.inf}, "lr must be a finite number of at least 0, not inf"),
-        ({"lr": "0.1"}, "lr must be a finite number of at least 0, not 0.1"),
-        ({"final_lr": 2}, "final_lr must be a fraction from 0 to 1, not 2"),
+        ({"epochs": -1}, "epochs must be a whole number, at least 0, not -1"),
+        ({"epochs": 1.5}, "epochs must be a whole number, at least 0, not 1.5"),
+        ({"momentum": 2}, r"momentum must be one number in \[0, 1\), not 2"),
+        ({"weight_decay": math.nan}, r"weight_decay must be one number in \[0, inf\), not nan"),
+        ({"weight_decay": -1}, r"weight_decay must be one number in \[0, inf\), not -1"),
+        ({"lr": math.inf}, r"lr must be one number in \[0, inf\), not inf"),
+        ({"lr": "0.1"}, r"lr must be one number in \[0, inf\), not '0.1'"),
+        ({"final_lr": 2}, r"final_lr must be one number in \[0, 1\], not 2"),
         ({"seed": 1.5}, "seed must be a whole number, not 1.5"),
-        ({"lr": math.nan}, "lr must be a finite number of at least 0, not nan"),
+        ({"lr": math.nan}, r"lr must be one number in \[0, inf\), not nan"),
     ]:
         with pytest.raises(ValueError, match=words):
             fit(small(), some_batches(), **options)

@@ -98,7 +98,7 @@ def relabelled(change):
 WRONG_BATCHES = {  # name -> (batches, words of the sentence)
     "three parts": ([(*pair, torch.arange(16)) for pair in pairs()], "a batch must be .images"),
     "dicts": (DataLoader(Dicts(), 16), "a batch must be .images.* not a dict"),
-    "arrays": ([(x.numpy(), y.numpy()) for x, y in pairs()], "a batch must be .* ndarray"),
+    "arrays": ([(x.numpy(), y.numpy()) for x, y in pairs()], "a batch must be .*ndarray"),
     "texts": (["ab"], "a batch must be .* not a str"),
     "column of labels": (relabelled(lambda y: y[:, None]), r"shape \(16,\).* \(16, 1\)"),
     "one-hot": (relabelled(lambda y: nn.functional.one_hot(y)), r"shape \(16,\).* \(16, 10\)"),

@@ -53,7 +53,6 @@ FUNCTIONS = {
     "Fisher": lambda model, retain: fisher_diagonal(model, retain),
     "relearn time": lambda model, retain: relearn_time(model, retain, pairs(), target=0.99),
 }
-READERS = ("predict", "Fisher")  # they read once, so an iterator will do
 
 
 def call(function, model, retain, forget=None, **options):
@@ -84,13 +83,10 @@ def test_batches_of_another_form_are_refused_in_one_sentence(name, wrong):
             call(FUNCTIONS[name], mlp(), **{"retain": pairs(KEPT), part: batches})
 
 
-def test_what_can_be_read_once_is_refused_at_once_or_read_once(name, once):
+def test_what_can_be_read_only_once_is_refused_at_once(name, once):
     for part in reading(FUNCTIONS[name]):
         given = {"retain": pairs(KEPT), part: READ_ONCE[once]()}
-        if name in READERS and "end" not in once:
-            call(FUNCTIONS[name], mlp(), **given)
-            continue
-        with pytest.raises(ValueError, match=r"can be read only once|did not end after"):
+        with pytest.raises(ValueError, match="can be read only once"):
             call(FUNCTIONS[name], mlp(), **given)
 
 
@@ -263,7 +259,7 @@ def test_every_row_that_feeds_the_logit_of_a_forgotten_class_is_reset():
 def test_a_wrong_state_of_the_optimizer_is_refused_in_one_sentence():
     sgd, other = torch.optim.SGD(known().parameters(), 0.1), torch.optim.Adam(mlp()[1].parameters())
     for state in (sgd.state_dict(), other.state_dict(), {}, {"state": 1}):
-        with pytest.raises(ValueError, match="not the state_dict.. of an Adam that trained this"):
+        with pytest.raises(ValueError, match=r"no state_dict\(\) of an Adam for this"):
             uniform_target(known(), pairs(), optimizer_state=state)
 
 

@@ -186,14 +186,13 @@ def _bounded(batches: Iterable) -> Iterator:
         yield batch
 
 
-def read_once(batches: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
-    """Checked (images, labels), in one reading, which an iterator can give as well.
+def read_pairs(batches: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
+    """Checked (images, labels), in one reading.
 
     Raises:
         ValueError: as ``Rereadable`` and ``check_pair``.
     """
-    once = isinstance(batches, Iterator)
-    for batch in _bounded(batches) if once else Rereadable(batches):
+    for batch in Rereadable(batches):
         yield check_pair(batch)
 
 
@@ -227,7 +226,7 @@ def generators_of(batches: Iterable) -> list[torch.Generator]:
 
 def first_images(batches: Batches) -> Tensor:
     """The images of the first batch, in one reading that leaves no trace."""
-    with fixed_order(batches, torch.device("cpu")), closing(read_once(batches)) as pairs:
+    with fixed_order(batches, torch.device("cpu")), closing(read_pairs(batches)) as pairs:
         return next(pairs)[0]
 
 
@@ -236,7 +235,7 @@ def classes_in(batches: Batches) -> set[int]:
     if isinstance(batches, ImageBatches):
         return set(batches.images.labels.tolist())
     with fixed_order(batches, torch.device("cpu")):
-        return {label for _, labels in read_once(batches) for label in labels.unique().tolist()}
+        return {label for _, labels in read_pairs(batches) for label in labels.unique().tolist()}
 
 
 def set_epoch(batches: Iterable, epoch: int) -> None:

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable
 from operator import index
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -142,28 +143,51 @@ def class_list(classes: Any) -> list[int]:
 
 
 def check_whole(name: str, value: Any, *, least: int | None = 0) -> int:
-    """A whole number as an int.
+    """A whole number, of at least ``least``.
 
     Raises:
-        ValueError: if it is not one, or below ``least``.
+        ValueError: if it is anything else.
     """
     try:
-        whole = index(value)
+        found = index(None if isinstance(value, bool) else value)
     except TypeError:
-        raise ValueError(f"{name} must be a whole number, not {value!r}") from None
-    if least is not None and whole < least:
-        raise ValueError(f"{name} must be at least {least}, not {whole}")
-    return whole
+        found = None
+    if found is None or (least is not None and found < least):
+        bound = "" if least is None else f", at least {least}"
+        raise ValueError(f"{name} must be a whole number{bound}, not {shown(value)}")
+    return found
 
 
-def check_number(name: str, value: Any, words: str, low: float, high: float = math.inf) -> None:
-    """Raise a ValueError unless low <= value <= high and it is finite; ``words`` say so."""
+def check_seed(seed: Any) -> int:
+    """A random seed that NumPy, scikit-learn and torch take: a whole number below 2^32."""
+    found = check_whole("seed", seed)
+    if found >= 2**32:
+        raise ValueError(f"seed must be below 2^32, not {found}")
+    return found
+
+
+def check_number(name: str, value: Any, interval: str) -> float:
+    """One number in an interval such as "[0, 1)".
+
+    Raises:
+        ValueError: if it is anything else.
+    """
+    low, high = map(float, interval[1:-1].split(","))
     try:
-        holds = math.isfinite(value) and low <= value <= high
-    except TypeError:
-        holds = False
-    if not holds:
-        raise ValueError(f"{name} must be {words}, not {value}")
+        plain = not isinstance(value, str | bytes | bool | np.bool_) and np.ndim(value) == 0
+        number = float(value) if plain else math.nan
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        number = math.nan
+    above = number >= low if interval[0] == "[" else number > low
+    below = number <= high if interval[-1] == "]" else number < high
+    if not (above and below):
+        raise ValueError(f"{name} must be one number in {interval}, not {shown(value)}")
+    return number
+
+
+def shown(value: Any) -> str:
+    """A value in a sentence, short and on one line."""
+    return shorten(repr(value), 60, placeholder="...")
 
 
 def check_precision(model: nn.Module) -> None:

@@ -169,10 +169,10 @@ def _check_options(
     epochs: int, lr: float, momentum: float, weight_decay: float, final_lr: float
 ) -> None:
     check_whole("epochs", epochs)
-    check_number("lr", lr, "a finite number of at least 0", 0)
-    check_number("momentum", momentum, "at least 0 and below 1", 0, math.nextafter(1, 0))
-    check_number("weight_decay", weight_decay, "a finite number of at least 0", 0)
-    check_number("final_lr", final_lr, "a fraction from 0 to 1", 0, 1)
+    check_number("lr", lr, "[0, inf)")
+    check_number("momentum", momentum, "[0, 1)")
+    check_number("weight_decay", weight_decay, "[0, inf)")
+    check_number("final_lr", final_lr, "[0, 1]")
 
 
 def check_finite(model: nn.Module, when: str) -> None:

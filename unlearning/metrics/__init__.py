@@ -16,6 +16,7 @@ from .gaps import average_gap, tug_of_war
 from .membership import confidence_attack, membership_attack
 from .per_example import klom, rmia, roc, u_lira
 from .relearn import relearn_time
+from .svc_attacks import svc_attacks
 
 __all__ = [
     "ForgettingQuality",
@@ -36,6 +37,7 @@ __all__ = [
     "relearn_time",
     "rmia",
     "roc",
+    "svc_attacks",
     "tug_of_war",
     "u_lira",
     "zero_retrain_forgetting",

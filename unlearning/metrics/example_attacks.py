@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from .arrays import Array, as_numpy, check_samples
+from ..core.checks import check_number
+from .arrays import Array, as_floats, check_samples
 
 LARGEST_EPS = 50.0  # of a perfect attack, whose eps is infinite, and of the range guard
 NARROW = 0.01  # the range guard: a range below this fraction of the other's
@@ -52,16 +53,19 @@ def attack_at(
         ``fpr``, ``fnr`` and ``eps``, each in the shape of ``threshold``.
 
     Raises:
-        ValueError: if there is more than one example, and as ``forgetting_quality``.
+        ValueError: if there is more than one example, a threshold is NaN or there is none, and as
+            ``forgetting_quality``.
     """
-    check_delta(delta)
-    samples = [as_numpy(sample) for sample in (unlearned, retrained)]
+    delta, threshold = check_delta(delta), as_floats(threshold, "threshold")
+    if threshold.size == 0 or np.isnan(threshold).any():
+        raise ValueError("threshold must be one number or several, none of them NaN")
+    samples = [as_floats(sample, "the networks' values") for sample in (unlearned, retrained)]
     if any(sample.ndim != 1 for sample in samples):
         shapes = " and ".join(str(sample.shape) for sample in samples)
         raise ValueError(f"the values of one example are needed, (N,) and (M,), not {shapes}")
     columns = check_samples(*(sample[:, None] for sample in samples))
     positive, negative = _by_median(*(np.sort(column[:, 0]) for column in columns))
-    false_positives, false_negatives = _errors_at(as_numpy(threshold), positive, negative)
+    false_positives, false_negatives = _errors_at(threshold, positive, negative)
     eps = _eps(false_positives, false_negatives, len(positive), len(negative), delta)
     eps = np.where(eps == -np.inf, np.nan, np.minimum(eps, LARGEST_EPS))
     return AttackAt(false_positives / len(negative), false_negatives / len(positive), eps[()])
@@ -179,6 +183,5 @@ def _log_rates(count: int, delta: float) -> tuple[np.ndarray, np.ndarray]:
         return np.log(rate), np.log(np.maximum(1 - delta - rate, 0))
 
 
-def check_delta(delta: float) -> None:
-    if not 0 <= delta < 1:
-        raise ValueError(f"delta must be in [0, 1), not {delta}")
+def check_delta(delta: float) -> float:
+    return check_number("delta", delta, "[0, 1)")

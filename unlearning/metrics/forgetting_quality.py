@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arrays import Array, as_numpy, check_labelled, check_samples, log_odds
+from ..core.checks import check_number, check_whole
+from .arrays import Array, as_numpy, check_fractions, check_labelled, check_samples, log_odds
 from .example_attacks import NARROW, check_delta, strongest_attacks
 from .example_attacks import AttackAt as AttackAt
 from .example_attacks import attack_at as attack_at
@@ -53,7 +54,7 @@ def logit_scaled_confidence(logits: Array, labels: Array) -> np.ndarray:
     Raises:
         ValueError: if there is only one class, labels do not fit, or a logit is not finite.
     """
-    logits, labels = as_numpy(logits), as_numpy(labels)
+    logits, labels = as_numpy(logits, "logits"), as_numpy(labels, "labels")
     if logits.ndim < 2 or logits.shape[-1] < 2:
         raise ValueError(f"logits must have shape (..., S, K), K at least 2, not {logits.shape}")
     if labels.shape != logits.shape[-2:-1]:
@@ -108,7 +109,8 @@ def forgetting_quality(
         ValueError: if a side has fewer than two networks, the examples differ in number, there are
             none, a value is not finite, or an argument is out of range.
     """
-    _check_arguments(delta, bins, narrow)
+    delta, bins = check_delta(delta), check_whole("bins", bins, least=1)
+    narrow = check_number("narrow", narrow, "[0, 1]")
     eps, attack = strongest_attacks(*check_samples(unlearned, retrained), delta, narrow)
     return ForgettingQuality(float(_points(eps, bins).mean()), eps, attack)
 
@@ -158,19 +160,8 @@ def _points(eps: np.ndarray, bins: int) -> np.ndarray:
     return np.where(bin_of < bins, 0.5**bin_of, 0.0)
 
 
-def _check_arguments(delta: float, bins: int, narrow: float) -> None:
-    check_delta(delta)
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, not {bins}")
-    if not 0 <= narrow <= 1:
-        raise ValueError(f"narrow must be in [0, 1], not {narrow}")
-
-
 def _mean_fraction(values: Array | float, name: str) -> float:
-    values = as_numpy(values).astype(np.float64)
-    if values.size == 0 or not ((values >= 0) & (values <= 1)).all():
-        raise ValueError(f"{name} must be fractions in [0, 1], one or more, not {values}")
-    return float(values.mean())
+    return float(check_fractions(values, name).mean())
 
 
 def _is_too_slow(seconds: float | None, retraining_seconds: float | None) -> bool:
@@ -179,8 +170,5 @@ def _is_too_slow(seconds: float | None, retraining_seconds: float | None) -> boo
         return False
     if seconds is None or retraining_seconds is None:
         raise ValueError("give both seconds and retraining_seconds, or neither")
-    if not (seconds >= 0 and retraining_seconds > 0):
-        raise ValueError(
-            f"times must be positive, not {seconds} s against {retraining_seconds} s of retraining"
-        )
-    return seconds > SLOWEST * retraining_seconds
+    seconds = check_number("seconds", seconds, "[0, inf)")
+    return seconds > SLOWEST * check_number("retraining_seconds", retraining_seconds, "(0, inf)")

@@ -13,7 +13,8 @@ from scipy.special import expit
 from scipy.stats import entropy
 from sklearn.metrics import auc, roc_curve
 
-from .arrays import Array, as_numpy, check_samples
+from ..core.checks import check_number, check_whole
+from .arrays import Array, all_finite, as_floats, check_fractions, check_samples
 
 SMALLEST_DEVIATION = 1e-6  # of f; that of copies of one network is 0
 LOW_FPR = 0.01
@@ -54,10 +55,10 @@ def roc(members: Array, others: Array) -> Roc:
     Raises:
         ValueError: if a side is empty, or a score is not finite.
     """
-    sides = [as_numpy(side).astype(np.float64).ravel() for side in (members, others)]
+    sides = [as_floats(side, "scores").ravel() for side in (members, others)]
     if min(len(side) for side in sides) == 0:
         raise ValueError("a ROC needs at least one score of members and one of others")
-    if not all(np.isfinite(side).all() for side in sides):
+    if not all(all_finite(side) for side in sides):
         raise ValueError("a ROC needs finite scores: some are NaN or infinite")
     is_member = np.repeat([1, 0], [len(side) for side in sides])
     fpr, tpr, _ = roc_curve(is_member, np.concatenate(sides), drop_intermediate=False)
@@ -155,10 +156,8 @@ def rmia(
         ValueError: if shapes do not fit, an array is empty or holds no probabilities, all
             references give an example probability 0, or an argument is out of range.
     """
-    if not gamma > 0 or not 0 <= offline_a <= 1:
-        raise ValueError(
-            f"gamma must be positive and offline_a in [0, 1], not {gamma} and {offline_a}"
-        )
+    gamma = check_number("gamma", gamma, "(0, inf)")
+    offline_a = check_number("offline_a", offline_a, "[0, 1]")
     x, x_reference = _check_confidences(confidence, reference_confidence, "examples")
     z, z_reference = _check_confidences(population, reference_population, "population")
     if x.shape[:-1] != z.shape[:-1] or len(x_reference) != len(z_reference):
@@ -181,15 +180,13 @@ def _prior(references: np.ndarray, offline_a: float) -> np.ndarray:
 def _check_confidences(
     confidence: Array, references: Array, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    sides = [as_numpy(side).astype(np.float64) for side in (confidence, references)]
+    sides = [check_fractions(side, name) for side in (confidence, references)]
     shapes = " and ".join(str(side.shape) for side in sides)
     attacked, references = sides
     fits = attacked.ndim in (1, 2) and references.ndim == 2
     fits = fits and attacked.shape[-1] == references.shape[1]
-    if not fits or 0 in attacked.shape + references.shape:
+    if not fits:
         raise ValueError(f"{name} must be (S,) or (N, S), their references (R, S), not {shapes}")
-    if not all(((side >= 0) & (side <= 1)).all() for side in sides):
-        raise ValueError(f"{name}: some probabilities are not in [0, 1]")
     if (references.max(0) == 0).any():
         raise ValueError(
             f"{name}: all references give an example probability 0; compute it in float64"
@@ -236,11 +233,8 @@ def klom(
         ValueError: if a side has no networks, the examples differ in number, there are none, a
             value is not finite, or an argument is out of range.
     """
-    if bins < 1 or not clip > 0 or not 0 < floor < 1:
-        raise ValueError(
-            "bins must be at least 1, clip positive and floor in (0, 1), not "
-            f"{bins}, {clip} and {floor}"
-        )
+    bins, clip = check_whole("bins", bins, least=1), check_number("clip", clip, "(0, inf]")
+    floor = check_number("floor", floor, "(0, 1)")
     sides = check_samples(unlearned_margins, retrained_margins, least=1)
     unlearned, retrained = (np.clip(side, -clip, clip) for side in sides)
     low = np.minimum(unlearned.min(0), retrained.min(0))

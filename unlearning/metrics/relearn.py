@@ -7,6 +7,7 @@ import math
 from torch import nn
 
 from ..core.batches import Batches, Rereadable
+from ..core.checks import check_number, check_seed, check_whole
 from ..core.layers import copy_of
 from ..core.loop import minimise
 from ..core.losses import classification_loss
@@ -37,7 +38,7 @@ def relearn_time(
         model: classifier; not changed.
         relearn: batches to train on: the forget set, or the retain set alone (the relearn attack).
         forget: batches on which the accuracy is measured.
-        target: accuracy to reach, usually 95 % of the original network's.
+        target: accuracy to reach, a fraction, usually 95 % of the original network's.
         lr: constant learning rate.
         optimizer: "sgd", "adam" or "adamw".
         max_steps: number of steps after which to give up.
@@ -46,7 +47,14 @@ def relearn_time(
 
     Returns:
         0 if the target is met before training, infinity if it is not met within ``max_steps``.
+
+    Raises:
+        ValueError: if ``target`` is not in [0, 1], or ``max_steps``, ``check_every`` or ``seed`` is
+            no whole number, or too small.
     """
+    target, seed = check_number("target", target, "[0, 1]"), check_seed(seed)
+    max_steps = check_whole("max_steps", max_steps, least=1)
+    check_every = check_whole("check_every", check_every, least=1)
     model = copy_of(model)
     relearn, forget, steps, reached = Rereadable(relearn), Rereadable(forget), 0, False
 
