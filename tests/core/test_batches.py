@@ -1,12 +1,23 @@
 """core.batches: every image once, orders that can be repeated, and batches made of batches."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from unlearning import Images
-from unlearning.core.batches import Rereadable, Subsample, ZipCycle
+from unlearning.core.batches import (
+    Rereadable,
+    Subsample,
+    ZipCycle,
+    classes_in,
+    first_images,
+    fixed_order,
+)
 
 
 def numbered(count) -> Images:
@@ -90,3 +101,77 @@ def test_subsample_keeps_the_order_and_the_same_places_in_every_pass():
     assert len({tuple(order(Subsample(inner, 0.3, seed=seed))) for seed in range(9)}) > 1
     batches.set_epoch(3)
     assert inner.epoch == 3
+
+
+class Unsized:
+    """Batches that can be read again, without a length."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+def test_batches_without_a_length_are_counted_and_read_again():
+    batches = Rereadable(Unsized(numbered(5).batches(2)))
+    assert len(batches) == 2 and order(batches) == order(batches) == list(range(5))
+    with pytest.raises(ValueError, match=r"yields no batches in this epoch, though it did before"):
+        list(Rereadable(Unsized(iter([1, 2]))))  # the count has read them
+    with pytest.raises(ValueError, match="list_iterator can be read only once"):
+        Rereadable(iter([1, 2]))
+    with pytest.raises(ValueError, match="an Images cannot be read as batches: give a DataLoader"):
+        Rereadable(numbered(5))
+
+
+def test_reading_leaves_no_trace_and_always_comes_in_the_same_order():
+    own = torch.Generator().manual_seed(5)
+    images = numbered(40)
+    data = TensorDataset(images.normalise(images.images), images.labels)
+    for batches in (
+        images.batches(8, shuffle=True, seed=1),
+        DataLoader(data, 8, shuffle=True),
+        DataLoader(data, 8, shuffle=True, generator=own),
+        DataLoader(data, batch_sampler=BatchSampler(RandomSampler(data, generator=own), 8, False)),
+        Rereadable(DataLoader(data, 8, shuffle=True, generator=own)),
+    ):
+        orders, states = [], []
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            random.seed(seed)
+            before = traces(own, batches)
+            with fixed_order(batches, torch.device("cpu")):
+                orders.append(order(batches))
+            states.append(before == traces(own, batches))
+        assert orders[0] == orders[1] != sorted(orders[0]) and all(states)
+
+
+def traces(own, batches):
+    """All that reading could move, in a form that can be compared."""
+    torch_states = torch.get_rng_state().tolist(), own.get_state().tolist()
+    of_numpy = np.random.get_state()[1].tolist()  # noqa: NPY002
+    return torch_states, of_numpy, random.getstate(), getattr(batches, "epoch", None)
+
+
+def test_a_loader_draws_from_a_stream_of_its_own():
+    images = numbered(20)
+    data = TensorDataset(images.normalise(images.images), images.labels)
+
+    def drawn_between(batches):
+        torch.manual_seed(0)
+        return [float(torch.rand(())) for _ in Rereadable(batches)]
+
+    wanted = drawn_between(list(images.batches(4)))
+    assert (
+        drawn_between(DataLoader(data, 4))
+        == drawn_between(DataLoader(data, 4, shuffle=True))
+        == wanted
+    )
+
+
+def test_the_classes_and_the_first_images_of_a_loader_are_read_without_a_trace():
+    batches = numbered(20).batches(4, shuffle=True, seed=0)
+    unsized = Unsized(numbered(20).batches(4))
+    assert classes_in(batches) == classes_in(unsized) == set(range(20)) and batches.epoch == 0
+    assert torch.equal(first_images(unsized), next(iter(numbered(20).batches(4)))[0])

@@ -1,12 +1,14 @@
 """core.devices: where, how precisely and on how many threads a network runs; seeds for a block."""
 
+import random
 import time
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from unlearning import build
+from unlearning import build, train
 from unlearning.core import devices
 from unlearning.core.devices import (
     machine,
@@ -30,13 +32,41 @@ def test_device_is_cuda_else_mps_else_the_cpu(monkeypatch):
     assert found == [("cuda", "H100"), ("mps", "MPS"), ("cpu", "CPU, 64 cores")]
 
 
-def test_seeded_block_restores_the_generator_even_after_an_error():
-    state, draws = torch.get_rng_state(), []
+def test_seeded_block_restores_all_generators_even_after_an_error():
+    own, draws = torch.Generator().manual_seed(7), []
+
+    def states():
+        of_numpy = np.random.get_state()[1].tolist()  # noqa: NPY002
+        return torch.get_rng_state().tolist(), own.get_state().tolist(), of_numpy, random.getstate()
+
+    before = states()
     for _ in range(2):
-        with pytest.raises(KeyError), seeded(3, torch.device("cpu")):
-            draws.append(torch.rand(3).tolist())
+        with pytest.raises(KeyError), seeded(3, torch.device("cpu"), [own]):
+            numbers = np.random.rand(), random.random()  # noqa: NPY002
+            draws.append([torch.rand(3).tolist(), torch.rand(3, generator=own).tolist(), *numbers])
             raise KeyError
-    assert draws[0] == draws[1] and torch.equal(torch.get_rng_state(), state)
+        own.manual_seed(7)
+    assert draws[0] == draws[1] and states() == before
+    for wrong in (1.5, "3", None):
+        with pytest.raises(ValueError, match="seed must be a whole number"):
+            seeded(wrong, torch.device("cpu")).__enter__()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_strides_are_those_of_before_and_a_fused_optimizer_stays_right(own, tiny):
+    """What an optimizer keeps must be laid out as its parameter is, or fused steps mix it up."""
+
+    def trained(fused):
+        torch.manual_seed(0)
+        model = build("cnn", 4, 1, 8)
+        strides = [tensor.stride() for tensor in model.state_dict().values()]
+        adam = torch.optim.Adam(model.parameters(), fused=fused) if own else "adam"
+        for epochs in (1, 1):
+            train(model, tiny.batches(32), epochs=epochs, lr=0.01, optimizer=adam)
+            assert strides == [tensor.stride() for tensor in model.state_dict().values()]
+        return model.state_dict()
+
+    torch.testing.assert_close(trained(True), trained(False), rtol=1e-3, atol=1e-5)
 
 
 def test_only_images_become_channels_last():

@@ -3,9 +3,13 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from unlearning import build
 from unlearning.core.layers import (
+    copy_of,
+    is_normalisation,
+    logit_layers,
     normalisation_layers,
     reinitialise,
     training_mode,
@@ -64,3 +68,117 @@ def test_training_mode_leaves_frozen_normalisations_in_eval_mode():
         assert all(layer.training for layer in (*free, model[-1]))
         raise KeyError
     assert not any(module.training for module in model.modules())
+
+
+class RmsNorm2d(nn.Module):
+    """As a library may define it: no type of torch's."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, 4, 1, 1))
+
+
+def test_a_normalisation_is_known_by_type_or_by_the_name_of_its_class():
+    known = nn.RMSNorm(4), nn.InstanceNorm2d(4), nn.BatchNorm2d(4, affine=False), RmsNorm2d()
+    assert all(map(is_normalisation, known))
+    others = nn.Linear(2, 2), nn.Sequential(nn.LayerNorm(2)), nn.PReLU(2), nn.Identity()
+    assert not any(map(is_normalisation, others))
+
+
+def test_a_network_just_pruned_or_with_a_cached_tensor_can_be_copied():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    model.cache = {"last": [model(torch.ones(1, 3))]}
+    twin = copy_of(model)
+    assert torch.equal(twin(torch.ones(2, 3)), model(torch.ones(2, 3)))
+    assert torch.equal(twin.cache["last"][0], model.cache["last"][0])
+    given = {value.data_ptr() for value in model.state_dict().values()}
+    assert not any(value.data_ptr() in given for value in twin.state_dict().values())
+
+
+def test_pruned_weights_are_drawn_again_under_their_mask():
+    layer = nn.Linear(40, 40)
+    prune.random_unstructured(layer, "weight", 0.5)
+    fresh = reinitialise(copy_of(layer), seed=3)
+    wanted = reinitialise(nn.Linear(40, 40), seed=3)
+    assert torch.equal(fresh.weight_orig, wanted.weight) and torch.equal(fresh.bias, wanted.bias)
+    assert torch.equal(
+        fresh(torch.eye(40)), torch.eye(40) @ (wanted.weight * layer.weight_mask).T + wanted.bias
+    )
+
+
+class ByData(nn.Linear):
+    """Sets its weights through ``.data``, as old code does."""
+
+    def reset_parameters(self):
+        self.weight.data.uniform_(-1, 1)
+        self.bias.data.zero_()
+
+
+class Forgetful(nn.Linear):
+    """Does not draw all that it has."""
+
+    def reset_parameters(self):
+        nn.init.zeros_(self.bias)
+
+
+def test_a_layer_that_does_not_draw_all_its_weights_is_refused():
+    layer = ByData(3, 3)
+    assert not torch.equal(reinitialise(copy_of(layer), seed=0).weight, layer.weight)
+    spectral = nn.utils.spectral_norm(nn.Linear(3, 3))
+    spectral(torch.ones(1, 3))
+    for wrong in (Forgetful(3, 3), spectral):
+        with pytest.raises(ValueError, match="computes its weights from other parameters"):
+            reinitialise(wrong, seed=0)
+    with pytest.raises(
+        ValueError, match="MultiheadAttention has parameters but no reset_parameters"
+    ):
+        reinitialise(nn.TransformerEncoderLayer(4, 2), seed=0)
+
+
+def test_a_normalisation_without_parameters_goes_with_the_layer_before_it():
+    model = nn.Sequential(
+        *(nn.Linear(3, 3), nn.BatchNorm1d(3, affine=False), nn.ReLU()),
+        *(nn.Linear(3, 3), nn.BatchNorm1d(3, affine=False)),
+    )
+    model[0].requires_grad_(False)
+    with training_mode(model):
+        assert [module.training for module in model] == [True, False, True, True, True]
+
+
+def test_of_a_network_in_train_mode_what_was_set_to_eval_mode_stays_in_it():
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(), nn.Linear(3, 3)).train()
+    model[1].eval()
+    with training_mode(model):
+        assert [module.training for module in model] == [True, False, True]
+    with training_mode(model):  # now all of it is in eval mode, which says nothing
+        assert all(module.training for module in model)
+
+
+class Scaled(nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body, self.scale = body, nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return self.body(x) * self.scale
+
+
+def test_the_layers_that_make_the_logits_are_found_wherever_they_are_defined():
+    x = torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
+    head, hidden = nn.Linear(4, 4), nn.Linear(4, 4)
+    torch.nn.init.normal_(head.weight)
+    assert logit_layers(nn.Sequential(hidden, nn.ReLU(inplace=True), head), x) == [head]
+    maps = nn.Conv2d(2, 3, 1)
+    pooled = nn.Sequential(maps, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert logit_layers(pooled, torch.rand(2, 2, 5, 5)) == [maps]
+    assert logit_layers(
+        nn.DataParallel(torch.compile(pooled, backend="eager")), torch.rand(2, 2, 5, 5)
+    ) == [maps]
+    for unclear in (
+        nn.Sequential(head, nn.Linear(4, 4, bias=False), nn.Softmax(-1)),
+        Scaled(head),
+        nn.Sequential(head, nn.Softmax(-1)),
+    ):
+        with pytest.raises(ValueError, match="cannot be told which layers make"):
+            logit_layers(unclear, x)

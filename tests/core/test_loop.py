@@ -11,11 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from unlearning import Diverged, build, predict
 from unlearning.core.devices import seeded
+from unlearning.core.layers import normalisation_layers
 from unlearning.core.loop import _LossWatch, minimise
+from unlearning.core.losses import classification_loss
 
 CPU = torch.device("cpu")
 
@@ -258,3 +260,53 @@ def test_mixed_precision_computes_in_bfloat16_and_learns(tiny):
     assert kinds == {torch.bfloat16}
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert F.cross_entropy(*predict(model, batches)) < math.log(4) / 2
+
+
+def test_statistics_that_are_not_finite_are_a_divergence(tiny):
+    model = build("cnn", 4, 1, 8)
+    next(normalisation_layers(model)).running_var[0] = math.nan
+    with pytest.raises(Diverged, match="statistics are not finite after 6 steps: lower lr"):
+        minimise(model, tiny.batches(16), classification_loss, epochs=1, lr=0.1)
+
+
+def test_an_optimizer_of_another_network_is_refused():
+    other = torch.optim.SGD(small().parameters(), 0.1)
+    with pytest.raises(ValueError, match="the optimizer is of another network's parameters"):
+        fit(small(), some_batches(), optimizer=other)
+
+
+def test_a_softmax_at_the_end_is_warned_of_once():
+    model = nn.Sequential(small(), nn.Softmax(-1))
+    with pytest.warns(
+        UserWarning, match="outputs are probabilities, but logits are expec"
+    ) as found:
+        fit(model, some_batches(), epochs=2)
+    assert len(found) == 1
+
+
+def test_an_error_of_a_loss_of_ones_own_is_shown_as_it_is():
+    def wrong(model, images, labels):
+        model(images)
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        minimise(small(), some_batches(), wrong, epochs=1, lr=0.1)
+
+
+def test_reading_a_network_within_training_leaves_no_trace(tiny):
+    """A stop that reads, as relearn_time has it, must not change what dropout draws."""
+
+    def trained(reads):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Dropout(), nn.Linear(16, 4))
+        shuffled = DataLoader(
+            TensorDataset(tiny.normalise(tiny.images), tiny.labels), 16, shuffle=True
+        )
+
+        def stop(_):
+            return reads and predict(model, shuffled) is None
+
+        minimise(model, shuffled, classification_loss, epochs=2, lr=0.1, stop=stop)
+        return nn.utils.parameters_to_vector(model.parameters())
+
+    assert torch.equal(trained(True), trained(False))
