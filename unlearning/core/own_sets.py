@@ -1,0 +1,70 @@
+"""Sets that somebody hands in: two for an experiment, or batches of any kind to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from .batches import Batches
+from .images import Images
+from .own_images import seeded_everywhere
+
+
+def own_pair(dataset: Any) -> tuple[Images, Images]:
+    """Training and test images, each an ``Images`` or what ``Images.of`` takes.
+
+    Raises:
+        ValueError: if there are not two, or they differ in channels or in the order of classes.
+    """
+    if not isinstance(dataset, tuple | list) or len(dataset) != 2:
+        raise ValueError(
+            "dataset must be the name of a set or (training images, test images), not "
+            f"{type(dataset).__name__}"
+        )
+    train, test = (part if isinstance(part, Images) else Images.of(part) for part in dataset)
+    if train.in_channels != test.in_channels:
+        raise ValueError(
+            f"training images have {train.in_channels} channels and test images "
+            f"{test.in_channels}: give both as many"
+        )
+    if test.classes != train.classes[: test.num_classes]:
+        raise ValueError(
+            f"training and test images number their classes differently ({train.classes[:9]} and "
+            f"{test.classes[:9]}): give both the same classes in the same order"
+        )
+    return train, test
+
+
+def batches_of(data: Images | Dataset | Batches) -> Batches:
+    """Batches of anything that is read in order and more than once.
+
+    Raises:
+        ValueError: if it can be read only once or not at all, or a data set yields no floats.
+    """
+    if isinstance(data, Images):
+        return data.sequential_batches()
+    if isinstance(data, Dataset):
+        _check_floats(data)
+        return DataLoader(data, 100, generator=torch.Generator())  # the global one stays
+    if isinstance(data, Iterator) or not isinstance(data, Iterable):
+        raise ValueError(
+            f"a {type(data).__name__} cannot be read more than once: give Images, a data set, a "
+            "DataLoader or a list of batches (images, labels)"
+        )
+    return data
+
+
+def _check_floats(dataset: Dataset) -> None:
+    with seeded_everywhere(0):
+        item = next(iter(dataset), None)
+    image = item[0] if isinstance(item, tuple | list) else item
+    if not (isinstance(image, Tensor) and image.is_floating_point()):
+        found = image.dtype if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(
+            f"a data set must yield (normalised float tensor, label), not {found}: add a "
+            "transform, or read it with Images.of(dataset, mean=..., std=...)"
+        )
