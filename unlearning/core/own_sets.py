@@ -58,6 +58,14 @@ def batches_of(data: Images | Dataset | Batches) -> Batches:
     return data
 
 
+def labels_of(data: Images | Dataset | Batches) -> Tensor:
+    """The labels of all images, (N,)."""
+    if isinstance(data, Images):
+        return data.labels
+    with seeded_everywhere(0):
+        return torch.cat([labels for _, labels in batches_of(data)])
+
+
 def _check_floats(dataset: Dataset) -> None:
     with seeded_everywhere(0):
         item = next(iter(dataset), None)
