@@ -46,6 +46,11 @@ def test_train_size_takes_a_fixed_class_balanced_subset():
     assert torch.bincount(small.labels).tolist() == [51] * 3 + [50] * 7
     assert len(small.indices.unique()) == 503
     assert torch.equal(small.images, train.images[small.indices])
+    same, few = load("mnist", train_size=503, test_size=500)
+    assert torch.equal(same.indices, small.indices)
+    assert torch.bincount(few.labels).tolist() == [50] * 10
+    with pytest.raises(ValueError, match=r"test_size must be between 1 and 8920, .* not 9000"):
+        load("mnist", test_size=9000)
     larger = set(balanced_subset(train, 5000).indices.tolist())
     assert set(balanced_subset(train, 500).indices.tolist()) < larger
     images = Images(torch.zeros(13, 1, 2, 2, dtype=torch.uint8), torch.tensor([0] * 9 + [1] * 4))

@@ -5,15 +5,20 @@ import sys
 import time
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+from torchvision.models import resnet18
 
 import unlearning.experiment
 from unlearning import Diverged, load_or_train, measure, prepare
 from unlearning.experiment import AGAIN
 from unlearning.methods import fine_tune, impair_repair, negative_gradient_plus
 from unlearning.splitting import forget_classes
+from unlearning.training import fresh_network
 
 TRAINING = {"model": "mlp", "epochs": 2, "lr": 0.1, "batch_size": 16}
 
@@ -149,6 +154,72 @@ def test_two_processes_give_the_same_rows_as_this_one(setting, tiny, tmp_path):
     for key, row in setting.rows.items():
         other = apart.rows[key]
         assert {**row, "seconds": 0} == {**other, "seconds": 0}
+
+
+def narrow_sets():
+    """Grey images of 8 x 6 pixels, as arrays and as a data set."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(80) % 4
+    images = generator.integers(0, 99, (80, 8, 6), dtype=np.uint8) + 40 * labels[:, None, None]
+    images = images.astype(np.uint8)
+    return (images, labels), TensorDataset(
+        torch.tensor(images[:, None]) / 255, torch.tensor(labels)
+    )
+
+
+class Narrow(nn.Module):
+    """A network that has a parameter which it cannot draw again."""
+
+    def __init__(self, width=5):
+        super().__init__()
+        self.first, self.last = nn.Linear(48, width), nn.Linear(width, 4)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return self.last(self.first(x.flatten(1)).relu()) * self.scale
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_own_images_and_an_own_network_are_compared_like_any_other(tmp_path, jobs):
+    given = {"scenarios": ["class 2", "random 20"], "seeds": [0, 1], **TRAINING}
+    given |= {"model": lambda: Narrow(6), "folder": tmp_path, "n_jobs": jobs, "augment": True}
+    setting = prepare(narrow_sets(), **given, test_size=40)
+    setting.run("NegGrad+", negative_gradient_plus, lr=0.05)
+    assert setting.name == "own images, own network"
+    assert len(setting.rows) == 2 * 2 * 4 and len(setting.test) == 40
+    split = setting.split("class 2", 1)
+    untrained = fresh_network(given["model"], setting.train, 0)
+    found = measure(setting.original(1), split, setting.test, untrained=untrained).numbers
+    row = row_of(setting, "original", seed=1)
+    assert 0 < found["zrf"] < 1 and {key: row[key] for key in found} == pytest.approx(found)
+
+
+def test_an_edited_network_is_measured_again(tmp_path):
+    def prepared(model):
+        given = {"scenarios": "class 2", "seeds": [0], **TRAINING, "model": model}
+        return prepare(narrow_sets(), folder=tmp_path, **given).about
+
+    assert prepared(Narrow) == prepared(Narrow) != prepared(partial(Narrow, 6))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"model": lambda: resnet18(num_classes=4)}, "cannot read images of 1 x 8 x 6 .*channels"),
+        ({"model": "mlp"}, "cannot read images of 1 x 8 x 6"),
+        ({"model": lambda: nn.Sequential(nn.Flatten(), nn.Linear(48, 3))}, "3 outputs, but there "),
+        ({"model": Narrow()}, "a function without arguments"),
+        ({"test_size": 100}, "test_size must be between 1 and 80, .* not 100"),
+        ({"test_size": 0.5}, "test_size must be a whole number"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused_before_anything_is_trained(
+    tmp_path, options, sentence
+):
+    given = {"scenarios": "class 2", "seeds": [0], "epochs": 1, "lr": 0.1, "model": Narrow}
+    with pytest.raises(ValueError, match=sentence):
+        prepare(narrow_sets(), folder=tmp_path, **given | options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_tables_and_files(setting, tmp_path):

@@ -1,13 +1,16 @@
 """One way from a network to numbers: each number is the metric's own."""
 
 import copy
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import TensorDataset
 
-from unlearning import build, predict, train
+from unlearning import Split, build, predict, train
 from unlearning.core.layers import reinitialise
 from unlearning.core.loop import Timed
 from unlearning.measurement import Measurement, measure, measure_seeds
@@ -117,6 +120,90 @@ def test_a_test_set_without_the_forgotten_class_is_measured_all_the_same(tiny, t
     split = forget_classes(tiny, 2)
     found = measure(network(tiny, 0), split, test.without_classes([2])).numbers
     assert "test_forget_accuracy" not in found and found["test_accuracy"] > 0.5
+
+
+class Passes(list):
+    """Batches that count how often they are read."""
+
+    passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        return super().__iter__()
+
+
+def as_dataset(images):
+    return TensorDataset(images.normalise(images.images), images.labels)
+
+
+@pytest.mark.parametrize("kind", ["data set", "loader", "batches"])
+def test_sets_of_every_kind_give_the_same_numbers_and_are_read_once(case, test, kind, loader):
+    split, original, _ = case
+    make = {
+        "data set": as_dataset,
+        "loader": loader,
+        "batches": lambda images: Passes(loader(images)),
+    }
+    parts = [make[kind](images) for images in (*split, test)]
+    state = torch.get_rng_state()
+    found, expected = measure(original, parts[:2], parts[2]), measure(original, split, test)
+    assert found.numbers == pytest.approx(expected.numbers)
+    np.testing.assert_allclose(found.test_losses, expected.test_losses, rtol=1e-4, atol=1e-6)
+    if kind == "batches":
+        assert [part.passes for part in parts] == [1, 2, 1]  # the second time for ZRF
+    assert torch.equal(torch.get_rng_state(), state)
+    assert Split(*parts[:2]).forget_classes == split.forget_classes
+
+
+def test_a_test_set_of_forgotten_classes_alone_is_refused(tiny, test):
+    split, model = forget_classes(tiny, 2), network(tiny, 0)
+    with pytest.raises(ValueError, match=r"nothing but the forgotten classes \(2,\): give test"):
+        measure(model, split, test.of_classes([2]))
+
+
+def test_another_order_of_the_forget_set_is_noticed(tiny, test, loader):
+    split, original = forget_random(tiny, count=20, seed=0), network(tiny, 0)
+    turned = split.forget.select(torch.arange(len(split.forget)).flip(0))
+
+    class Turning(Passes):
+        def __iter__(self):
+            super().__iter__()
+            return iter(loader(turned if self.passes % 2 else split.forget))
+
+        def __len__(self):
+            return 2
+
+    with pytest.raises(ValueError, match="another order the second time: do not shuffle it"):
+        measure(original, (split.retain, Turning()), test)
+    goal = measure(original, (split.retain, turned), test)
+    with pytest.raises(ValueError, match="on one forget set in the same order"):
+        measure(original, split, test).compare_to(goal)
+
+
+class Scaled(nn.Module):
+    """A network with a parameter that it cannot draw again."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.scale = network, nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return self.network(x) * self.scale
+
+
+def test_zrf_is_missing_where_weights_cannot_be_drawn_again_or_is_taken_from_a_given_network(
+    case, test
+):
+    split, original, _ = case
+    expected = measure(original, split, test).numbers
+    numbers = measure(Scaled(original), split, test).numbers
+    assert math.isnan(numbers.pop("zrf"))
+    assert numbers == pytest.approx({k: v for k, v in expected.items() if k != "zrf"})
+    untrained = reinitialise(copy.deepcopy(original), seed=0)
+    before = copy.deepcopy(untrained.state_dict())
+    found = measure(Scaled(original), split, test, untrained=untrained).numbers
+    assert found == pytest.approx(expected)
+    torch.testing.assert_close(untrained.state_dict(), before, rtol=0, atol=0)
 
 
 def test_the_svm_is_fitted_to_at_most_so_many_examples(case, test, monkeypatch):

@@ -1,5 +1,7 @@
 """models: the published sizes, the shapes that networks take, and grey images."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from unlearning import build
 from unlearning.core.devices import seeded
 from unlearning.core.layers import weight_layers
-from unlearning.models import BasicBlock
+from unlearning.models import BasicBlock, check_network, own_network
 
 COLOUR = {"in_channels": 3, "image_size": 32}
 
@@ -55,3 +57,53 @@ def test_unknown_network_is_refused():
         build("resnet21")
     with pytest.raises(ValueError, match="torchvision has no classifier named 'fcn_resnet50'"):
         build("torchvision/fcn_resnet50")
+
+
+class Net(nn.Module):
+    """A network whose number of inputs is found by itself."""
+
+    def __init__(self, outputs=4):
+        super().__init__()
+        self.last = nn.LazyLinear(outputs)
+
+    def forward(self, x):
+        return self.last(x.flatten(1))
+
+
+class Pair(Net):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+SHARED, WHOLE = nn.Linear(64, 4), Net()
+
+
+@pytest.mark.parametrize("make", [Net, lambda: Net(5), partial(Net, outputs=4)])
+def test_a_function_makes_a_network_of_ones_own(make, tiny):
+    network = own_network(make)
+    check_network(network, tiny)
+    assert type(network) is Net and network.last.in_features == 64
+    assert network.training
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (WHOLE, "a function without arguments that makes one, not Net"),
+        (None, "must be the name of a network, or a function .* not NoneType"),
+        (lambda: WHOLE, "returns the same weights twice: make every layer within it"),
+        (lambda: nn.Sequential(nn.Flatten(), SHARED), "returns the same weights twice"),
+        (lambda: None, "must return an nn.Module, not NoneType"),
+        (lambda: Net, "must return an nn.Module, not type"),
+        (lambda outputs: Net(outputs), "must take no arguments"),
+        (lambda: Net(3), "has 3 outputs, but there are 4 classes"),
+        (Pair, r"must return logits \(B, K\), not tuple: wrap it"),
+        (lambda: nn.Conv2d(1, 4, 3), r"must return logits \(B, K\), not shape \(2, 4, 6, 6\)"),
+        (lambda: nn.Conv2d(3, 4, 3), "cannot read images of 1 x 8 x 8 .* to have 3 channels"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(63, 4)), "cannot read images of 1 x 8 x 8"),
+    ],
+)
+def test_what_makes_no_usable_network_is_refused_in_one_sentence(make, words, tiny):
+    with pytest.raises(ValueError, match=words) as caught:
+        check_network(own_network(make), tiny)
+    assert "\n" not in str(caught.value)

@@ -2,8 +2,11 @@
 
 import copy
 import math
+import random
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,7 +15,7 @@ from unlearning import Diverged, build, load_or_train, predict, train, training
 from unlearning.core.devices import seeded
 from unlearning.core.loop import minimise
 from unlearning.core.losses import classification_loss, cross_entropy
-from unlearning.training import digest_of_images
+from unlearning.training import digest_of_images, fresh_network
 
 
 def weights(model):
@@ -132,3 +135,87 @@ def test_training_that_is_stopped_leaves_no_file(tiny, tmp_path, monkeypatch, er
     with pytest.raises(error):
         load_or_train(tiny, **RECIPE, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+NETWORK = """
+import torch
+from torch import nn
+WIDTH = 5
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, WIDTH), nn.Linear(WIDTH, 4)
+    def forward(self, x):
+        return self.last(self.first(x.flatten(1)).relu())
+def make():
+    return Net()
+named, unnamed = {"function": make, "class": Net}, lambda: make()
+"""
+
+
+def made(source=NETWORK):
+    space = {"__name__": "__main__"}
+    exec(source, space)
+    return {**space["named"], "lambda": space["unnamed"]}
+
+
+def test_a_network_of_ones_own_is_initialised_like_the_named_one_and_found_again(
+    tiny, tmp_path, monkeypatch
+):
+    recipe = RECIPE | {"folder": tmp_path}
+    named = load_or_train(tiny, **recipe).result
+    own = load_or_train(tiny, **recipe | {"model": lambda: build("mlp", 4, 1, 8)}).result
+    assert torch.equal(weights(own), weights(named))
+    for kind, make in made().items():
+        first = load_or_train(tiny, **recipe | {"model": make}).result
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "train", lambda *_, **__: pytest.fail("trained again"))
+            again = load_or_train(tiny, **recipe | {"model": made()[kind]}).result
+        assert torch.equal(weights(first), weights(again)) and first is not again
+    names = sorted(path.name.rpartition("-")[0] for path in tmp_path.iterdir())
+    assert names == ["make", "mlp", "net", "own-network", "own-network"]
+
+
+def test_an_edit_of_ones_own_network_or_other_first_weights_are_another_file(
+    tiny, tmp_path, untrained
+):
+    recipe = RECIPE | {"folder": tmp_path / "a"}
+    edits = [("", ""), (".relu()", ".tanh()"), ("WIDTH = 5", "WIDTH = 6")]
+    edits += [("return Net()", "net = Net(); nn.init.zeros_(net.last.bias); return net")]
+    for edit in edits:
+        load_or_train(tiny, **recipe | {"model": made(NETWORK.replace(*edit))["function"]})
+    assert len(list((tmp_path / "a").iterdir())) == len(edits)
+    recipe["folder"], file = tmp_path / "b", tmp_path / "start"
+    for start in (0.0, 1.0):  # read from a file, for example, which no code tells
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+        nn.init.constant_(network[1].bias, start)
+        torch.save(network.state_dict(), file)
+        load_or_train(tiny, **recipe | {"model": partial(from_file, file)})
+    assert len(list((tmp_path / "b").iterdir())) == 2
+
+
+def from_file(path):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    network.load_state_dict(torch.load(path, weights_only=True))
+    return network
+
+
+@pytest.mark.parametrize("model", [lambda: None, nn.Identity, lambda: build("mlp", 3, 1, 8), 5])
+def test_a_network_that_cannot_be_used_is_refused_before_training(tiny, tmp_path, model):
+    with pytest.raises(ValueError, match="network"):
+        load_or_train(tiny, **RECIPE | {"model": model}, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_function_may_draw_from_any_global_generator(tiny):
+    def make():
+        network = build("mlp", 4, 1, 8)
+        draws = [float(torch.rand(())), np.random.rand(), random.random()]  # noqa: NPY002
+        nn.init.constant_(network[-1].bias, sum(draws))
+        return network
+
+    state = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    first, again, other = (weights(fresh_network(make, tiny, seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again) and first[-1] != other[-1]
+    after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    assert torch.equal(state[0], after[0]) and state[1:] == after[1:]

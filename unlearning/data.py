@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ from torch import Tensor
 from .core.batches import Batches
 from .core.files import ROOT, UNREADABLE, atomic_write
 from .core.images import Images
+from .core.own_sets import own_pair
 
-__all__ = ["Batches", "Images", "balanced_subset", "channels_first", "load"]
+__all__ = ["Batches", "Images", "balanced_subset", "channels_first", "load", "train_and_test"]
 
 DATA = ROOT / "data"
 
@@ -88,7 +90,11 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def load(
-    name: str, *, root: Path | str = DATA, train_size: int | None = None
+    name: str,
+    *,
+    root: Path | str = DATA,
+    train_size: int | None = None,
+    test_size: int | None = None,
 ) -> tuple[Images, Images]:
     """Training and test images of a named set, from ``root/<name>.npz``.
 
@@ -100,10 +106,11 @@ def load(
         root: folder of the npz files.
         train_size: take a fixed, class-balanced subset of the training images. Small sets overfit,
             which is what makes membership worth attacking.
+        test_size: the same of the test images.
 
     Raises:
         ValueError: if there is no set of that name, the file holds other arrays (for MNIST, other
-            pixels than it shipped with), or ``train_size`` cannot be met in equal parts.
+            pixels than it shipped with), or a size cannot be met in equal parts.
         ConnectionError: if the set cannot be downloaded; says which file to put in place.
     """
     if not isinstance(name, str) or name not in SOURCES:
@@ -128,24 +135,42 @@ def load(
         )
         for part in ("train", "test")
     )
-    return (train if train_size is None else balanced_subset(train, train_size)), test
+    return balanced_subset(train, train_size), balanced_subset(test, test_size, name="test_size")
 
 
-def balanced_subset(images: Images, size: int) -> Images:
+def train_and_test(
+    dataset: str | tuple[Any, Any], *, train_size: int | None = None, test_size: int | None = None
+) -> tuple[Images, Images]:
+    """Training and test images of a named set or of your own; sizes as ``load``.
+
+    Args:
+        dataset: name of a set, or (training images, test images), as ``own_pair`` takes them.
+        train_size, test_size: as ``load``.
+    """
+    train, test = load(dataset) if isinstance(dataset, str) else own_pair(dataset)
+    return balanced_subset(train, train_size), balanced_subset(test, test_size, name="test_size")
+
+
+def balanced_subset(images: Images, size: int | None, *, name: str = "train_size") -> Images:
     """Take ``size`` images, the same every time and equally many of each class (to within one).
+
+    Args:
+        images: to choose from.
+        size: number of images; None takes all.
+        name: of the argument that ``size`` was given as, for messages.
 
     Raises:
         ValueError: if a class has too few images.
     """
+    if size is None:
+        return images
     if isinstance(size, bool) or not isinstance(size, int):
-        raise ValueError(
-            f"train_size must be a whole number of images, such as 5_000, not {size!r}"
-        )
+        raise ValueError(f"{name} must be a whole number of images, such as 5_000, not {size!r}")
     counts = torch.bincount(images.labels.cpu(), minlength=images.num_classes)
     each, extra = divmod(size, images.num_classes)
     if size < 1 or each + (extra > 0) > int(counts.min()):
         raise ValueError(
-            f"train_size must be between 1 and {int(counts.min()) * images.num_classes}, "
+            f"{name} must be between 1 and {int(counts.min()) * images.num_classes}, "
             f"so that every class gives equally many, not {size}"
         )
     generator = torch.Generator().manual_seed(0)

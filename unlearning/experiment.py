@@ -20,14 +20,15 @@ from .core.identity import described, identity_of
 from .core.images import Images
 from .core.loop import Timed, timed
 from .core.progress import Progress
-from .data import balanced_subset, load
-from .hyperparameters import Method, bind, resolve, supports
+from .data import train_and_test
+from .hyperparameters import Method, bind, resolve, supports, swept
 from .many import check_seeds, run_many
-from .measurement import Measurement, measure_seeds
+from .measurement import Measurement, compared, measure_seeds
+from .models import check_network, name_of
 from .report import STANDARD
 from .scenarios import Scenario, choose, scenarios_of
 from .splitting import Split
-from .training import digest_of_images, load_or_train
+from .training import digest_of_images, fresh_network, identity_of_own, load_or_train
 
 AGAIN = 10_000  # added to a seed for the second retrained network, which gives the noise floor
 OURS = ("original", "retrained again", "retrained")  # rows that ``prepare`` makes
@@ -37,12 +38,13 @@ Found = tuple[dict[str, Any], Measurement]  # numbers of a network and what they
 
 
 def prepare(
-    dataset: str | tuple[Images, Images],
+    dataset: str | tuple[Any, Any],
     *,
     scenarios: str | Scenario | Iterable[str | Scenario],
     seeds: Iterable[int],
-    model: str = "cnn",
+    model: str | Callable[[], nn.Module] = "cnn",
     train_size: int | None = None,
+    test_size: int | None = None,
     batch_size: int = 64,
     augment: bool = False,
     more: Callable[[nn.Module, Split, Images], dict[str, float]] | None = None,
@@ -60,11 +62,12 @@ def prepare(
         setting.table()
 
     Args:
-        dataset: name of a set, as ``load`` takes it, or (training images, test images).
+        dataset: name of a set, as ``load`` takes it, or (training images, test images), each
+            ``Images`` or what ``Images.of`` takes.
         scenarios: what to forget, as ``scenarios`` describes.
         seeds: random seeds, each for initialisation, order and random split of one repetition.
-        model: name of a network, as ``build`` takes it.
-        train_size: take a fixed, class-balanced subset of the training images, as ``load``.
+        model: as ``load_or_train``. What a function makes is the untrained network of ZRF, too.
+        train_size, test_size: take fixed, class-balanced subsets, as ``load``.
         batch_size, augment: as ``Images.batches``, for training and unlearning alike.
         more: ``more(model, split, test)`` -> further numbers for every row.
         n_jobs: processes, as ``run_many``: 1 works in this one, None uses every core or what
@@ -73,12 +76,13 @@ def prepare(
         **training: ``epochs``, ``lr`` and other arguments of ``load_or_train``.
 
     Raises:
-        ValueError: if a set, scenario, class or seed does not exist or is named twice.
+        ValueError: if a set, scenario, class, seed or network does not exist or does not fit.
     """
-    train, test = load(dataset) if isinstance(dataset, str) else dataset
-    train = train if train_size is None else balanced_subset(train, train_size)
+    train, test = train_and_test(dataset, train_size=train_size, test_size=test_size)
+    check_network(fresh_network(model, train, 0), train)
+    title = dataset if isinstance(dataset, str) else "own images"
     experiment = Experiment(
-        name=report.setting_name(dataset if isinstance(dataset, str) else "own images", model),
+        name=report.setting_name(title, name_of(model)),
         train=train.to(pick_device()),
         test=test.to(pick_device()),
         scenarios=scenarios_of(scenarios, train),
@@ -88,8 +92,7 @@ def prepare(
         n_jobs=n_jobs,
         folder=Path(folder),
     )
-    for scenario in experiment.scenarios:  # a split that cannot be made is refused before training
-        experiment.split(scenario, experiment.seeds[0])
+    experiment.sizes()  # a split that cannot be made is refused before training
     experiment._measure_ours()
     return experiment
 
@@ -196,10 +199,7 @@ class Experiment:
         Raises:
             ValueError: if not exactly one hyperparameter is a list.
         """
-        lists = [name for name, value in hyperparameters.items() if isinstance(value, list)]
-        if len(lists) != 1:
-            raise ValueError(f"give exactly one hyperparameter as a list, not {len(lists)}")
-        knob, rows = lists[0], []
+        knob, rows = swept(hyperparameters), []
         chosen = self.seeds if seeds is None else check_seeds(seeds)
         if unknown := set(chosen) - set(self.seeds):  # nothing was retrained to compare with
             raise ValueError(f"seed {min(unknown)} was not prepared: there are {self.seeds}")
@@ -268,8 +268,9 @@ class Experiment:
         self, kind: str, scenario: str, seeds: list[int], make: Callable[[int], Timed], **about: Any
     ) -> dict[int, Found]:
         """Numbers and outputs of a network for every seed, from the folder or measured now."""
+        more = {"more": self.more, "untrained": self._untrained}
         arrays = run_many(
-            measure_seeds(make, partial(self.split, scenario), self.test, more=self.more),
+            measure_seeds(make, partial(self.split, scenario), self.test, **more),
             seeds,
             path=self.folder / "measured" / slug(scenario) / slug(kind),
             configuration={**self.about, "scenario": scenario, "kind": kind, **about},
@@ -277,24 +278,23 @@ class Experiment:
             n_jobs=self.n_jobs,
             title=scenario if about else f"{kind}, {scenario}",  # a method's name is outside
         )
-        found = {}
-        for place, seed in enumerate(seeds):
-            own = {key: array[place] for key, array in arrays.items()}
-            run = {"seconds": float(own.pop("seconds"))}
-            texts = {key: str(own.pop(key)) for key in ("device", "torch")}
-            measured = Measurement.from_arrays(own)
-            goal = self.measurements.get(("retrained", scenario, seed), measured)
-            found[seed] = run | measured.compare_to(goal) | texts, measured
-        return found
+        goals = [self.measurements.get(("retrained", scenario, seed)) for seed in seeds]
+        return dict(zip(seeds, compared(arrays, goals), strict=True))
+
+    def _untrained(self) -> nn.Module | None:
+        """A network of one's own as it is made; None if a name says which."""
+        model = self.training["model"]
+        return None if isinstance(model, str) else fresh_network(model, self.train, 0)
 
     def _keep(self, name: str, scenario: str, found: dict[int, Found]) -> None:
         for seed, (numbers, measured) in found.items():
-            key = name, scenario, seed
-            self.rows[key] = {"method": name, "scenario": scenario, "seed": seed, **numbers}
-            self.measurements[key] = measured
+            self.measurements[name, scenario, seed] = measured
+            about = {"method": name, "scenario": scenario, "seed": seed}
+            self.rows[tuple(about.values())] = about | numbers
 
     @cached_property
     def about(self) -> dict:
         """What all networks of this experiment have in common."""
         sets = {"train": digest_of_images(self.train), "test": digest_of_images(self.test)}
-        return {**sets, "training": described(self.training), "more": identity_of(self.more)}
+        training = described(self.training | identity_of_own(self.training["model"], self.train))
+        return {**sets, "training": training, "more": identity_of(self.more)}

@@ -68,6 +68,18 @@ def resolve(hyperparameters: Mapping[str, Any], scenario: Scenario) -> dict[str,
     return own
 
 
+def swept(hyperparameters: Mapping[str, Any]) -> str:
+    """The name of the one hyperparameter that is given as a list.
+
+    Raises:
+        ValueError: if there is not exactly one.
+    """
+    lists = [name for name, value in hyperparameters.items() if isinstance(value, list)]
+    if len(lists) != 1:
+        raise ValueError(f"give exactly one hyperparameter as a list, not {len(lists)}")
+    return lists[0]
+
+
 def load_tuned(path: Path | str, dataset: str, model: str) -> dict[str, dict]:
     """The hyperparameters that ``tune.py`` chose: name of a method -> its values.
 

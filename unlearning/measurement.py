@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
+from .core.batches import Batches
 from .core.devices import machine
 from .core.images import Images
 from .core.layers import copy_of, reinitialise
 from .core.loop import Timed
+from .core.own_sets import batches_of
 from .metrics import (
     accuracy,
     activation_distance,
@@ -24,9 +28,11 @@ from .metrics import (
     zero_retrain_forgetting,
 )
 from .metrics.membership import FEWEST_ATTACKED
-from .splitting import Split
+from .splitting import Split, forgotten_classes
 from .training import predict
 
+Readable = Images | Dataset | Batches
+Predicted = tuple[Tensor, Tensor]  # logits (S, K) and labels (S,)
 ARRAYS = ("forget_logits", "forget_labels", "test_losses")
 
 
@@ -51,7 +57,12 @@ class Measurement(NamedTuple):
 
         Adds ``js_to_retrained`` and ``activation_distance``, on the forget set, ``tug_of_war`` and,
         where the attacks were made, ``average_gap``.
+
+        Raises:
+            ValueError: if the two were measured on other forget sets, or in another order.
         """
+        if not np.array_equal(self.forget_labels, retrained.forget_labels):
+            raise ValueError("both networks must be measured on one forget set in the same order")
         logits = self.forget_logits, retrained.forget_logits
         compared = {
             "js_to_retrained": js_divergence(*logits),
@@ -82,11 +93,12 @@ class Measurement(NamedTuple):
 def measure(
     model: nn.Module,
     split: Split,
-    test: Images,
+    test: Readable,
     *,
     attacks: bool = True,
     attacked: int = 1000,
     seed: int = 0,
+    untrained: nn.Module | None = None,
 ) -> Measurement:
     """Read a network once on every set, and compute all metrics that need no other network.
 
@@ -100,27 +112,33 @@ def measure(
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
-        split: what it was to retain and to forget.
-        test: test images of all classes.
+        split: what it was to retain and to forget, each as ``test``.
+        test: test images of all classes: ``Images``, or a data set or batches of (images, labels),
+            normalised, that can be read again in the same order, such as a DataLoader.
         attacks: whether to compute the two attacks and ZRF, which take most of the time.
         attacked: largest number of examples per side that the confidence attack is fitted to: the
             time of an SVM grows with their square.
         seed: random seed for the attacks' draws and the untrained network.
+        untrained: the network that ZRF compares with; by default ``model`` with its weights drawn
+            again. ZRF is NaN if a layer cannot do that, as in a vision transformer.
+
+    Raises:
+        ValueError: if a set cannot be read again, or the test set has forgotten classes alone.
     """
-    forgotten = split.forget_classes
-    parts = {"retain": split.retain, "forget": split.forget}
-    parts["test"] = test.without_classes(forgotten) if forgotten else test
-    if set(forgotten) & set(test.labels.tolist()):
-        parts["test_forget"] = test.of_classes(forgotten)
-    read = {part: predict(model, images.sequential_batches()) for part, images in parts.items()}
-    numbers = {f"{part}_accuracy": accuracy(*read[part]) for part in parts}
-    losses = {part: cross_entropies(*read[part]) for part in parts}
-    forget_logits, forget_labels = read["forget"]
+    retain, forget = split
+    read = {
+        "retain": predict(model, batches_of(retain)),
+        "forget": predict(model, batches_of(forget)),
+    }
+    forgotten = forgotten_classes(read["retain"][1], read["forget"][1])
+    read |= _by_class(*predict(model, batches_of(test)), forgotten)
+    numbers = {f"{part}_accuracy": accuracy(*read[part]) for part in read}
+    losses = {part: cross_entropies(*read[part]) for part in read}
     if attacks:
         numbers |= _attacks(losses, attacked, seed)
-        untrained = reinitialise(copy_of(model), seed=seed)
-        untrained_logits, _ = predict(untrained, split.forget.sequential_batches())
-        numbers["zrf"] = zero_retrain_forgetting(forget_logits, untrained_logits)
+        untrained = _drawn_again(model, seed) if untrained is None else untrained
+        numbers["zrf"] = _zrf(untrained, forget, *read["forget"])
+    forget_logits, forget_labels = read["forget"]
     return Measurement(numbers, forget_logits.numpy(), forget_labels.numpy(), losses["test"])
 
 
@@ -132,6 +150,7 @@ def measure_seeds(
     keep: Callable[[Measurement], dict[str, np.ndarray]] = Measurement.arrays,
     more: Callable[[nn.Module, Split, Images], dict[str, float]] | None = None,
     attacks: bool = True,
+    untrained: Callable[[], nn.Module | None] = lambda: None,
 ) -> Callable[[list[int]], dict[str, np.ndarray]]:
     """Return the function that ``run_many`` calls: make a network for each seed and measure it.
 
@@ -142,6 +161,7 @@ def measure_seeds(
         keep: what is kept of a measurement, as arrays by name.
         more: ``more(model, split, test)`` -> further numbers of a network.
         attacks: as ``measure``.
+        untrained: makes the network that ``measure`` is given by this name.
 
     Returns:
         ``measure(seeds)`` -> {name: array (len(seeds), ...)}, among them "seconds", and "device"
@@ -151,7 +171,7 @@ def measure_seeds(
     def row(seed: int) -> dict[str, np.ndarray]:
         network, seconds = make(seed)
         own_split = split(seed)
-        measured = measure(network, own_split, test, attacks=attacks)
+        measured = measure(network, own_split, test, attacks=attacks, untrained=untrained())
         if more is not None:
             measured.numbers.update(more(network, own_split, test))
         texts = {name: np.array(text, "U64") for name, text in machine().items()}
@@ -162,6 +182,57 @@ def measure_seeds(
         return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
     return measured
+
+
+def compared(
+    arrays: Mapping[str, np.ndarray], goals: Sequence[Measurement | None]
+) -> Iterator[tuple[dict[str, Any], Measurement]]:
+    """Numbers of each row of what ``measure_seeds`` gives, and the measurement they are taken from.
+
+    Args:
+        arrays: as ``measure_seeds`` returns them.
+        goals: measurement of the retrained network of each row; None stands for the row's own.
+    """
+    for place, goal in enumerate(goals):
+        own = {name: array[place] for name, array in arrays.items()}
+        seconds, texts = float(own.pop("seconds")), {name: str(own.pop(name)) for name in machine()}
+        measured = Measurement.from_arrays(own)
+        numbers = measured.compare_to(measured if goal is None else goal)
+        yield {"seconds": seconds, **numbers, **texts}, measured
+
+
+def _by_class(logits: Tensor, labels: Tensor, forgotten: tuple[int, ...]) -> dict[str, Predicted]:
+    """What was read of the test set: of retained classes and, if there are any, of forgotten ones.
+
+    Raises:
+        ValueError: if there is nothing of retained classes.
+    """
+    of_forgotten = torch.isin(labels, torch.tensor(forgotten, dtype=labels.dtype))
+    if of_forgotten.all():
+        raise ValueError(
+            f"the test set holds nothing but the forgotten classes {forgotten}: give test images "
+            "of retained classes, too"
+        )
+    parts = {"test": ~of_forgotten, "test_forget": of_forgotten}
+    return {name: (logits[own], labels[own]) for name, own in parts.items() if own.any()}
+
+
+def _drawn_again(model: nn.Module, seed: int) -> nn.Module | None:
+    """The network untrained; None if one of its layers cannot draw its weights again."""
+    network = copy_of(model)
+    try:
+        return reinitialise(network, seed=seed)
+    except ValueError:
+        return None
+
+
+def _zrf(untrained: nn.Module | None, forget: Readable, logits: Tensor, labels: Tensor) -> float:
+    if untrained is None:
+        return np.nan
+    untrained_logits, again = predict(untrained, batches_of(forget))
+    if not torch.equal(labels, again):
+        raise ValueError("the forget set came in another order the second time: do not shuffle it")
+    return zero_retrain_forgetting(logits, untrained_logits)
 
 
 def _attacks(losses: dict[str, np.ndarray], attacked: int, seed: int) -> dict[str, float]:

@@ -1,9 +1,19 @@
-"""Which network: four that suit small images, and those of torchvision by name."""
+"""Which network: four for small images, those of torchvision by name, or your own."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from itertools import chain
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from .core.devices import device_of
+from .core.images import Images
+from .core.layers import eval_mode
 
 
 def build(
@@ -33,6 +43,83 @@ def build(
     raise ValueError(
         f"there is no network {name!r}: choose mlp, cnn, resnet20, resnet18 or torchvision/<name>"
     )
+
+
+def own_network(make: Callable[[], nn.Module]) -> nn.Module:
+    """A freshly initialised network of your own: ``make()``.
+
+    Raises:
+        ValueError: if ``make`` is not a function without arguments, does not return a network, or
+            returns one that shares weights with the one that it returned before.
+    """
+    if isinstance(make, nn.Module) or not callable(make):
+        raise ValueError(
+            "model must be the name of a network, or a function without arguments that makes one, "
+            f"not {type(make).__name__}"
+        )
+    try:
+        inspect.signature(make).bind()
+    except TypeError as error:
+        raise ValueError(
+            f"{name_of(make)} makes a network, so it must take no arguments"
+        ) from error
+    network, other = make(), make()
+    if not isinstance(network, nn.Module):
+        raise ValueError(
+            "the function that makes the network must return an nn.Module, not "
+            f"{type(network).__name__}"
+        )
+    if network is other or _tensors(network) & _tensors(other):
+        raise ValueError(
+            "the function that makes the network returns the same weights twice: make every layer "
+            "within it, so that each network has its own"
+        )
+    return network
+
+
+def name_of(model: str | Callable[[], nn.Module]) -> str:
+    """A network's name, or that of the function that makes it, for titles and files.
+
+    >>> name_of("cnn"), name_of(lambda: nn.Flatten())
+    ('cnn', 'own network')
+    """
+    if isinstance(model, str):
+        return model
+    name = getattr(getattr(model, "func", model), "__name__", type(model).__name__)
+    return "own network" if name == "<lambda>" else name
+
+
+def check_network(network: nn.Module, images: Images) -> None:
+    """Raise a ValueError if a network cannot read these images, or lacks an output for a class."""
+    sample = images.normalise(images.images[:2]).to(device_of(network))
+    try:
+        with torch.no_grad(), eval_mode(network):
+            logits = network(sample)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"the network cannot read images of {_size(images)} ({str(error).splitlines()[0]}): "
+            "give it others, or make one that can"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        shape = getattr(logits, "shape", None)
+        found = type(logits).__name__ if shape is None else f"shape {tuple(shape)}"
+        raise ValueError(f"the network must return logits (B, K), not {found}: wrap it")
+    if logits.shape[1] < images.num_classes:
+        raise ValueError(
+            f"the network has {logits.shape[1]} outputs, but there are {images.num_classes} "
+            "classes: make one with as many outputs"
+        )
+
+
+def _size(images: Images) -> str:
+    channels, height, width = images.images.shape[1:]
+    return f"{channels} x {height} x {width} (C x H x W)"
+
+
+def _tensors(network: nn.Module) -> set[int]:
+    """Addresses of its parameters and buffers, those of no elements left out."""
+    tensors = chain(network.parameters(), network.buffers())
+    return {tensor.data_ptr() for tensor in tensors if not is_lazy(tensor) and tensor.numel()}
 
 
 def _mlp(num_classes: int, in_channels: int, image_size: int) -> nn.Module:

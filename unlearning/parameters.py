@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from .data import SOURCES, load
-from .models import build
+from .models import check_network
 from .scenarios import scenarios_of
+from .training import fresh_network
 
 
 class ParameterError(ValueError):
@@ -49,8 +50,9 @@ def check_parameters(parameters: Mapping[str, Any], *, kinds: tuple[str, ...] = 
 
 def _check_together(parameters: Mapping[str, Any], kinds: tuple[str, ...]) -> None:
     """Load the data, build the network once and split once, as the notebook will."""
-    train, _ = load(parameters["DATASET"], train_size=parameters.get("TRAIN_SIZE"))
-    build(parameters["MODEL"], train.num_classes, train.in_channels, train.image_size)
+    sizes = {f"{part}_size": parameters.get(f"{part.upper()}_SIZE") for part in ("train", "test")}
+    train, _ = load(parameters["DATASET"], **sizes)
+    check_network(fresh_network(parameters["MODEL"], train, seed=0), train)
     if "FORGET" in parameters:
         for scenario in scenarios_of(parameters["FORGET"], train).values():
             if kinds and scenario.kind not in kinds:
@@ -91,7 +93,7 @@ RULES = {  # a pattern that the whole name must match -> what its value must be
     "MODEL": _Rule(
         "mlp, cnn, resnet20, resnet18 or torchvision/<name>", lambda value: isinstance(value, str)
     ),
-    "TRAIN_SIZE": _Rule(
+    "(TRAIN|TEST)_SIZE": _Rule(
         "a whole number of images, such as 5_000, or None for all",
         lambda value: value is None or _is_count(value),
     ),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .core.checks import class_list
 from .core.images import Images
+from .core.own_sets import labels_of
 
 CIFAR20 = {  # superclass -> its five classes of CIFAR-100: Krizhevsky 2009, chapter 3
     "aquatic mammals": (4, 30, 55, 72, 95),
@@ -37,7 +38,10 @@ CIFAR20 = {  # superclass -> its five classes of CIFAR-100: Krizhevsky 2009, cha
 
 
 class Split(NamedTuple):
-    """The training set in two disjoint parts: what stays and what is to be forgotten."""
+    """The training set in two disjoint parts: what stays and what is to be forgotten.
+
+    The functions of this module give ``Images``; ``measure`` reads data sets and batches as well.
+    """
 
     retain: Images
     forget: Images
@@ -45,8 +49,12 @@ class Split(NamedTuple):
     @property
     def forget_classes(self) -> tuple[int, ...]:
         """Classes of which nothing is retained; empty when single examples are forgotten."""
-        retained = set(self.retain.labels.tolist())
-        return tuple(sorted(set(self.forget.labels.tolist()) - retained))
+        return forgotten_classes(*map(labels_of, self))
+
+
+def forgotten_classes(retain_labels: Tensor, forget_labels: Tensor) -> tuple[int, ...]:
+    """Classes of which there is something to forget and nothing to retain, in order."""
+    return tuple(sorted(set(forget_labels.tolist()) - set(retain_labels.tolist())))
 
 
 def forget_classes(images: Images, classes: int | Iterable[int]) -> Split:

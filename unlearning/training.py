@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +24,20 @@ from .core.devices import (
     seeded,
     use_channels_last,
 )
-from .core.files import CHECKPOINTS
+from .core.files import CHECKPOINTS, slug
+from .core.identity import identity_of
 from .core.layers import eval_mode
 from .core.loop import Diverged, Timed, minimise, timed
 from .core.losses import classification_loss
 from .data import Images
-from .models import build
+from .models import build, check_network, name_of, own_network
 
 __all__ = [
     "Diverged",
     "Timed",
     "digest_of_images",
     "fresh_network",
+    "identity_of_own",
     "load_or_train",
     "minimise",
     "pick_device",
@@ -120,7 +123,7 @@ def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
 def load_or_train(
     images: Images,
     *,
-    model: str,
+    model: str | Callable[[], nn.Module],
     epochs: int,
     lr: float,
     batch_size: int = 64,
@@ -140,7 +143,8 @@ def load_or_train(
 
     Args:
         images: training set.
-        model: name of a network, as ``build`` takes it.
+        model: name of a network, as ``build`` takes it, or a function that makes your own, called
+            without arguments under the seed; an edit of it makes another file.
         epochs, lr, optimizer, momentum, weight_decay, schedule: as ``minimise``.
         batch_size: images in a batch.
         augment: whether images are cropped, and mirrored where the set allows it.
@@ -150,14 +154,18 @@ def load_or_train(
 
     Returns:
         (network in eval mode, seconds that its training took)
+
+    Raises:
+        ValueError: if ``fresh_network`` raises one.
     """
     device = pick_device() if device is None else torch.device(device)
-    network = fresh_network(model, images, seed).to(device)
+    network = fresh_network(model, images, seed)
+    about = identity_of_network(model, network)
+    network.to(device)
     configuration = {
         "images": digest_of_images(images),
         "num_classes": images.num_classes,
-        "model": model,
-        "layers": hashlib.sha256(str(network).encode()).hexdigest(),
+        **about,
         "epochs": epochs,
         "lr": lr,
         "batch_size": batch_size,
@@ -168,7 +176,8 @@ def load_or_train(
         "augment": ("mirror" if images.mirror else "crop") if augment else False,
         "seed": seed,
     }
-    path = Path(folder) / f"{model.replace('/', '-')}-{digest_of(configuration)}.pt"
+    name = model.replace("/", "-") if isinstance(model, str) else slug(name_of(model))
+    path = Path(folder) / f"{name}-{digest_of(configuration)}.pt"
     if path.exists():
         return Timed(network, load_checkpoint(path, network, configuration))
     batches = images.batches(batch_size, shuffle=True, seed=seed, augment=augment, device=device)
@@ -188,10 +197,41 @@ def load_or_train(
     return trained
 
 
-def fresh_network(model: str, images: Images, seed: int) -> nn.Module:
-    """The network of that name for these images, initialised from ``seed``, on the CPU."""
+def fresh_network(model: str | Callable[[], nn.Module], images: Images, seed: int) -> nn.Module:
+    """The network of that name or function for these images, initialised from ``seed``, on the CPU.
+
+    Raises:
+        ValueError: if there is none of that name; if a function does not make a new one with each
+            call, or one that cannot read the images or lacks an output for a class.
+    """
     with seeded(seed, torch.device("cpu")):
-        return build(model, images.num_classes, images.in_channels, images.image_size)
+        if isinstance(model, str):
+            return build(model, images.num_classes, images.in_channels, images.image_size)
+        network = own_network(model)
+        check_network(network, images)
+        return network
+
+
+def identity_of_network(model: str | Callable[[], nn.Module], fresh: nn.Module) -> dict:
+    """What tells a network from others in a configuration: its name or function, and its layers.
+
+    Of a function, the code of all layers and the first weights count as well, wherever they are
+    from: a file, for example.
+    """
+    layers = hashlib.sha256(str(fresh).encode())
+    if isinstance(model, str):
+        return {"model": model, "layers": layers.hexdigest()}
+    for name, tensor in fresh.state_dict().items():
+        layers.update(f"{name}{tensor.dtype}{tensor.shape}".encode())
+        layers.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    kinds = identity_of(sorted({type(layer) for layer in fresh.modules()}, key=str))
+    return {"model": identity_of(model), "layers": [layers.hexdigest(), kinds]}
+
+
+def identity_of_own(model: str | Callable[[], nn.Module], images: Images) -> dict:
+    """``identity_of_network`` of a function's network for these images; nothing of a name."""
+    fresh = None if isinstance(model, str) else fresh_network(model, images, seed=0)
+    return {} if fresh is None else identity_of_network(model, fresh)
 
 
 def digest_of_images(images: Images) -> str:

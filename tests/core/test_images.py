@@ -1,5 +1,8 @@
 """core.images: a labelled set of uint8 images, its parts and its normalisation."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
@@ -36,13 +39,27 @@ PIXELS = torch.zeros(3, 1, 2, 2, dtype=torch.uint8)
     ("images", "labels", "options", "words"),
     [
         (PIXELS.float(), torch.arange(3), {}, r"must be uint8 .*float32 of shape \(3, 1, 2, 2\)"),
+        (PIXELS[0], torch.arange(3), {}, r"of shape \(N, C, H, W\) .* not \(1, 2, 2\)"),
+        (np.full((3, 1, 2, 2), 256), [0, 1, 2], {}, "pixels go from 256 to 256: give uint8"),
         (PIXELS[:0], torch.arange(0), {}, "at least one image"),
         (PIXELS, torch.arange(2), {}, r"integers of shape \(3,\), not torch.int64 of .*\(2,\)"),
         (PIXELS, torch.tensor([0, -1, 1]), {}, "labels go from -1 to 1, but 2 classes"),
         (PIXELS, torch.arange(3), {"classes": ("cat", "dog")}, "labels go from 0 to 2, but 2"),
         (PIXELS, torch.arange(3), {"mean": (0.1,) * 3}, "each of 1 channels, not 3 and 1 times"),
+        (PIXELS, torch.arange(3), {"mean": math.nan}, "mean must be finite, one number or one per"),
+        (PIXELS, torch.arange(3), {"std": [math.inf]}, "std must be finite"),
+        (PIXELS, torch.arange(3), {"std": 0}, "std must be above 0, not 0.0"),
     ],
 )
 def test_what_is_not_a_set_of_images_is_refused(images, labels, options, words):
     with pytest.raises(ValueError, match=words):
         Images(images, labels, **options)
+
+
+def test_arrays_lists_and_plain_numbers_are_taken():
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2)
+    for images in (pixels, pixels.tolist(), torch.tensor(pixels)):
+        for labels in (np.arange(3, dtype=np.uint16), [0, 1, 2], torch.arange(3).to(torch.int8)):
+            found = Images(images, labels, mean=0.5, std=np.float32(0.25))
+            assert np.array_equal(found.images, pixels) and found.labels.tolist() == [0, 1, 2]
+            assert (found.mean, found.std, found.labels.dtype) == ((0.5,), (0.25,), torch.int64)

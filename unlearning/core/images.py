@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .batches import ImageBatches
+from .own_images import EMPTY, as_tensor, as_uint8, read_images
+
+MOST_CLASSES = 100_000  # that are numbered where no names are given
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,16 +23,17 @@ class Images:
     """A labelled set of images, held as uint8 and normalised batch by batch.
 
     Args:
-        images: uint8, (N, C, H, W).
+        images: uint8, (N, C, H, W): a tensor, an array or lists. ``Images.of`` takes other kinds.
         labels: integers from 0 to ``len(classes) - 1``, (N,).
         classes: names of the classes; by default the numbers from 0 to the largest label.
-        mean, std: per channel, on the scale of 0 to 1; a batch is (image / 255 - mean) / std.
+        mean, std: per channel or one number, on the scale of 0 to 1; a batch is
+            (image / 255 - mean) / std.
         mirror: whether a mirrored image still belongs to its class, as a cat does and a 5 does not.
         indices: position of each image in the set that it was taken from, (N,).
 
     Raises:
         ValueError: if images are not uint8 (N, C, H, W), there are none, labels are out of range,
-            or there are not as many means or deviations as channels.
+            there are not as many means or deviations as channels, or one cannot be used.
     """
 
     images: Tensor
@@ -38,35 +45,57 @@ class Images:
     indices: Tensor = None
 
     def __post_init__(self):
-        images, labels = self.images, self.labels
-        if images.dtype != torch.uint8 or images.ndim != 4:
-            raise ValueError(
-                f"images must be uint8 of shape (N, C, H, W), not {images.dtype} of shape "
-                f"{tuple(images.shape)}"
-            )
-        if len(images) == 0:
-            raise ValueError("a set of images must hold at least one image")
-        if labels.shape != images.shape[:1] or labels.is_floating_point():
-            raise ValueError(
-                f"labels must be integers of shape ({len(images)},), not {labels.dtype} of shape "
-                f"{tuple(labels.shape)}"
-            )
-        if not {len(self.mean), len(self.std)} <= {1, images.shape[1]}:
+        images = _checked_images(self.images)
+        mean, std = _per_channel("mean", self.mean), _per_channel("std", self.std)
+        if not {len(mean), len(std)} <= {1, images.shape[1]}:
             raise ValueError(
                 f"mean and std must be given once or for each of {images.shape[1]} channels, not "
-                f"{len(self.mean)} and {len(self.std)} times"
+                f"{len(mean)} and {len(std)} times"
             )
-        low, high = int(labels.min()), int(labels.max())
-        classes = tuple(self.classes) or tuple(str(label) for label in range(high + 1))
-        if low < 0 or high >= len(classes):
-            raise ValueError(
-                f"labels go from {low} to {high}, but {len(classes)} classes are numbered from 0 "
-                f"to {len(classes) - 1}"
-            )
-        object.__setattr__(self, "classes", classes)
-        object.__setattr__(self, "labels", labels.long())
-        if self.indices is None:
-            object.__setattr__(self, "indices", torch.arange(len(images)))
+        if min(std) <= 0:
+            raise ValueError(f"std must be above 0, not {min(std)}")
+        labels = _checked_labels(self.labels, len(images)).to(images.device)
+        classes = _checked_classes(self.classes, labels)
+        indices = torch.arange(len(images)) if self.indices is None else self.indices
+        found = {"images": images, "labels": labels, "classes": classes, "indices": indices}
+        for name, value in {**found, "mean": mean, "std": std}.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def of(
+        cls,
+        x: Any,
+        labels: Any = None,
+        *,
+        classes: Iterable[str] = (),
+        mean: float | tuple[float, ...] = (0.0,),
+        std: float | tuple[float, ...] = (1.0,),
+        mirror: bool = False,
+        layout: str | None = None,
+    ) -> Images:
+        """Read your own images into memory.
+
+        Floats must lie in [0, 1] and become uint8 by rounding 255 times their value. Random
+        transforms are drawn once, under a fixed seed; the global generators stay as they were.
+
+        >>> Images.of(np.zeros((2, 28, 20)), [0, 1], classes=["cat", "dog"]).images.shape
+        torch.Size([2, 1, 28, 20])
+
+        Args:
+            x: a data set with a length whose items are (image, label), such as an ImageFolder or a
+                Subset; or arrays, tensors or lists; or a pair of these and their labels.
+            labels: of arrays: integers, (N,).
+            classes: names of the classes; by default those of the data set, else numbers.
+            mean, std, mirror: as ``Images``.
+            layout: of arrays: "NHW", "NCHW" or "NHWC"; by default the axis of size 1, 3 or 4 holds
+                the channels.
+
+        Raises:
+            ValueError: if images cannot be read by position, differ in shape, are normalised
+                already, or do not fit into memory; or if ``Images`` would raise one.
+        """
+        pixels, own_labels, names = read_images(x, labels, layout)
+        return cls(pixels, own_labels, tuple(classes) or names, mean, std, mirror)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -81,6 +110,7 @@ class Images:
 
     @property
     def image_size(self) -> int:
+        """The width."""
         return self.images.shape[-1]
 
     @property
@@ -155,3 +185,52 @@ class Images:
         the speed of 1,000.
         """
         return self.batches(100 if self.device.type == "cpu" else 1000)
+
+
+def _checked_images(images: Any) -> Tensor:
+    pixels = as_tensor(images, "images")
+    if pixels.dtype != torch.uint8 and (pixels.is_floating_point() or pixels.is_complex()):
+        raise ValueError(
+            f"images must be uint8 (Images.of takes floats in [0, 1]), not {pixels.dtype} of shape "
+            f"{tuple(pixels.shape)}"
+        )
+    if pixels.ndim != 4:
+        raise ValueError(
+            f"images must be of shape (N, C, H, W) (Images.of takes N x H x W and N x H x W x C), "
+            f"not {tuple(pixels.shape)}"
+        )
+    if len(pixels) == 0:
+        raise ValueError(EMPTY)
+    return as_uint8(pixels)
+
+
+def _checked_labels(labels: Any, count: int) -> Tensor:
+    labels = as_tensor(labels, "labels")
+    if labels.shape != (count,) or labels.is_floating_point() or labels.is_complex():
+        raise ValueError(
+            f"labels must be integers of shape ({count},), not {labels.dtype} of shape "
+            f"{tuple(labels.shape)}: one class number per image"
+        )
+    return labels.long()
+
+
+def _checked_classes(classes: Iterable[str], labels: Tensor) -> tuple[str, ...]:
+    low, high, classes = int(labels.min()), int(labels.max()), tuple(classes)
+    if not classes and high < MOST_CLASSES:
+        classes = tuple(str(label) for label in range(high + 1))
+    if low < 0 or high >= len(classes):
+        raise ValueError(
+            f"labels go from {low} to {high}, but {len(classes)} classes are numbered from 0 to "
+            f"{len(classes) - 1}"
+            if classes
+            else f"labels go from {low} to {high}: number the classes from 0"
+        )
+    return classes
+
+
+def _per_channel(name: str, values: Any) -> tuple[float, ...]:
+    """One number or several as a tuple of floats."""
+    values = tuple(float(value) for value in np.ravel(values))
+    if not values or not all(map(math.isfinite, values)):
+        raise ValueError(f"{name} must be finite, one number or one per channel, not {values}")
+    return values

@@ -17,8 +17,8 @@ def negative_gradient(
     model: nn.Module,
     forget: Batches,
     *,
-    epochs: int = 5,
-    lr: float = 1e-3,
+    epochs: int = 10,
+    lr: float = 0.03,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     stop_at_chance: bool = True,
@@ -29,6 +29,9 @@ def negative_gradient(
     Maximises E_forget[CE(f(x), y)]. The loss has no upper bound: too large an ``lr`` or too many
     ``epochs`` wreck the network, so watch the retain accuracy. The retain set is not read.
     BatchNorm statistics move too, towards those of the forget set.
+
+    The defaults forget a class of MNIST (0 to 16 % of it stay known, in six runs with an MLP and a
+    CNN), at the price of up to a fifth of the retain accuracy. Single images need other values.
 
     Source: Golatkar et al., Eternal Sunshine of the Spotless Net, CVPR 2020, section 6 ("negative
     gradient"); the stop is ours.
@@ -66,9 +69,9 @@ def negative_gradient_plus(
     retain: Batches,
     forget: Batches,
     *,
-    alpha: float = 0.95,
+    alpha: float = 0.99,
     epochs: int = 5,
-    lr: float = 0.01,
+    lr: float = 0.03,
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     seed: int = 0,
@@ -81,6 +84,10 @@ def negative_gradient_plus(
     Source: Kurmanji et al., Towards Unbounded Machine Unlearning, NeurIPS 2023, section 5 (their
     beta is this alpha). Their code reads the two batches in two passes, or in eval mode; one joint
     pass in train mode, as here, came closer to retraining.
+
+    The defaults forget a class of MNIST with a CNN. ``lr`` and ``alpha`` must be given for another
+    network: with an MLP, which has no BatchNorm, the defaults leave the class known (98 %), and
+    where they are raised until it goes, the rest may go with it, as the ascent has no upper bound.
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.

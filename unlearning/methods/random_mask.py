@@ -18,7 +18,7 @@ def random_mask(
     *,
     ratio: float = 0.5,
     epochs: int = 5,
-    lr: float = 1e-3,
+    lr: float = 3e-3,
     weight_decay: float = 1e-4,
     seed: int = 0,
 ) -> nn.Module:
