@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from unlearning.hyperparameters import bind, load_tuned, resolve, supports
+from unlearning.hyperparameters import bind, load_tuned, resolve, supports, swept
 from unlearning.methods import METHODS
 from unlearning.scenarios import Scenario
 from unlearning.splitting import forget_classes
@@ -44,6 +44,8 @@ def test_tuned_values_of_another_network_are_announced(tmp_path, capsys):
     assert capsys.readouterr().out == ""
     assert load_tuned(path, "svhn", "torchvision/resnet18") == {"a": {"lr": 1}}
     assert "svhn-torchvision-resnet18" in capsys.readouterr().out
+    assert load_tuned(path, "photos", lambda: None) == {"a": {"lr": 1}}
+    assert "photos-own-network" in capsys.readouterr().out
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
@@ -51,3 +53,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     for name in ("missing", "broken"):
         with pytest.raises(ValueError, match=rf"{name}\.json cannot be read"):
             load_tuned(tmp_path / f"{name}.json", "mnist", "cnn")
+
+
+def test_one_hyperparameter_is_swept():
+    assert swept({"lr": [0.1, 0.2], "epochs": 3}) == "lr"
+    for given in ({"lr": 0.1}, {"lr": [0.1], "epochs": [1]}):
+        with pytest.raises(ValueError, match="exactly one hyperparameter as a list, not"):
+            swept(given)

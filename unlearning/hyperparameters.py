@@ -13,6 +13,7 @@ from torch import nn
 from .core.batches import Batches
 from .core.files import slug
 from .core.images import Images
+from .models import name_of
 from .scenarios import Scenario
 from .splitting import Split
 
@@ -80,7 +81,9 @@ def swept(hyperparameters: Mapping[str, Any]) -> str:
     return lists[0]
 
 
-def load_tuned(path: Path | str, dataset: str, model: str) -> dict[str, dict]:
+def load_tuned(
+    path: Path | str, dataset: str, model: str | Callable[[], nn.Module]
+) -> dict[str, dict]:
     """The hyperparameters that ``tune.py`` chose: name of a method -> its values.
 
     Where none were chosen for this data set and network, those of MNIST and the CNN are returned,
@@ -93,7 +96,7 @@ def load_tuned(path: Path | str, dataset: str, model: str) -> dict[str, dict]:
         known = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}): restore it, or run tune.py") from error
-    key = f"{dataset}-{slug(model)}"
+    key = f"{dataset}-{slug(name_of(model))}"
     if key not in known:
         print(f"nothing was tuned for {key}: the values of mnist-cnn are used")
     return known.get(key, known["mnist-cnn"])
