@@ -18,13 +18,14 @@ from unlearning.metrics import (
     accuracy,
     activation_distance,
     average_gap,
-    confidence_attack,
     cross_entropies,
     js_divergence,
     membership_attack,
+    svc_attacks,
     tug_of_war,
     zero_retrain_forgetting,
 )
+from unlearning.report import ATTACKS
 from unlearning.splitting import forget_classes, forget_random
 
 
@@ -57,14 +58,16 @@ def by_hand(model, split, test):
     sets |= {"test_forget": test.of_classes([2])} if of_class else {}
     read = {name: predict(model, images.batches(32)) for name, images in sets.items()}
     losses = {name: cross_entropies(*pair) for name, pair in read.items()}
-    generator = np.random.default_rng(0)
-    sides = [generator.permutation(np.exp(-losses[name])) for name in ("retain", "test")]
+    generator, known = np.random.default_rng(0), []
+    for logits, labels in (read["retain"], read["test"]):
+        order = generator.permutation(len(labels))
+        known += [logits[order], labels[order]]
     unseen = losses["test_forget" if of_class else "test"]
     untrained = predict(reinitialise(copy.deepcopy(model), seed=0), split.forget.batches(32))
     return {
         **{f"{name}_accuracy": accuracy(*pair) for name, pair in read.items()},
         "membership_attack": membership_attack(losses["forget"], unseen),
-        "confidence_attack": confidence_attack(*sides, np.exp(-losses["forget"])),
+        **{f"{name}_attack": x for name, x in svc_attacks(*known, *read["forget"]).items()},
         "zrf": zero_retrain_forgetting(read["forget"][0], untrained[0]),
     }
 
@@ -110,7 +113,7 @@ def test_without_attacks_there_are_accuracies_and_distances_alone(case, test):
     split, original, retrained = case
     full = measure(original, split, test)
     found = measure(original, split, test, attacks=False)
-    left_out = {"membership_attack", "confidence_attack", "zrf"}
+    left_out = {*ATTACKS, "zrf"}
     assert found.numbers == {k: v for k, v in full.numbers.items() if k not in left_out}
     compared = found.compare_to(measure(retrained, split, test, attacks=False))
     assert "average_gap" not in compared and compared["js_to_retrained"] > 0
@@ -209,11 +212,11 @@ def test_zrf_is_missing_where_weights_cannot_be_drawn_again_or_is_taken_from_a_g
 def test_the_svm_is_fitted_to_at_most_so_many_examples(case, test, monkeypatch):
     sizes, (split, original, _) = [], case
     monkeypatch.setattr(
-        "unlearning.measurement.confidence_attack",
-        lambda *sides, seed: sizes.extend(map(len, sides)) or 0.0,
+        "unlearning.measurement.svc_attacks",
+        lambda *sides, seed: sizes.extend(map(len, sides)) or {},
     )
     measure(original, split, test, attacked=30)
-    assert sizes == [30, 30, len(split.forget)]
+    assert sizes == [30, 30, 30, 30, len(split.forget), len(split.forget)]
 
 
 def test_every_seed_is_made_once_and_measured_with_its_own_split(tiny, test):

@@ -20,10 +20,10 @@ from .metrics import (
     accuracy,
     activation_distance,
     average_gap,
-    confidence_attack,
     cross_entropies,
     js_divergence,
     membership_attack,
+    svc_attacks,
     tug_of_war,
     zero_retrain_forgetting,
 )
@@ -105,9 +105,11 @@ def measure(
     - ``retain_accuracy``, ``forget_accuracy``: on the two parts of the training set.
     - ``test_accuracy``: on the test images of retained classes; if classes are forgotten,
       ``test_forget_accuracy`` on those of the forgotten classes.
-    - ``membership_attack``, ``confidence_attack``: against test images. If classes are forgotten,
-      the first is against test images of these classes, since other classes differ in more than
-      membership; it is NaN if fewer than ten images would have to be told apart.
+    - ``membership_attack``: the simple attack, on the losses of test images. If classes are
+      forgotten, these are of the same classes, since others differ in more than membership; it is
+      NaN if fewer than ten images would have to be told apart.
+    - ``confidence_attack``, ``correctness_attack``, ``entropy_attack``,
+      ``modified_entropy_attack``, ``probability_attack``: as ``svc_attacks``.
     - ``zrf``: against an untrained network of the same shape, on the forget set.
 
     Args:
@@ -115,8 +117,8 @@ def measure(
         split: what it was to retain and to forget, each as ``test``.
         test: test images of all classes: ``Images``, or a data set or batches of (images, labels),
             normalised, that can be read again in the same order, such as a DataLoader.
-        attacks: whether to compute the two attacks and ZRF, which take most of the time.
-        attacked: largest number of examples per side that the confidence attack is fitted to: the
+        attacks: whether to compute the attacks and ZRF, which take most of the time.
+        attacked: largest number of examples per side that the attacks by feature are fitted to: the
             time of an SVM grows with their square.
         seed: random seed for the attacks' draws and the untrained network.
         untrained: the network that ZRF compares with; by default ``model`` with its weights drawn
@@ -135,7 +137,7 @@ def measure(
     numbers = {f"{part}_accuracy": accuracy(*read[part]) for part in read}
     losses = {part: cross_entropies(*read[part]) for part in read}
     if attacks:
-        numbers |= _attacks(losses, attacked, seed)
+        numbers |= _attacks(read, losses, attacked, seed)
         untrained = _drawn_again(model, seed) if untrained is None else untrained
         numbers["zrf"] = _zrf(untrained, forget, *read["forget"])
     forget_logits, forget_labels = read["forget"]
@@ -235,13 +237,19 @@ def _zrf(untrained: nn.Module | None, forget: Readable, logits: Tensor, labels: 
     return zero_retrain_forgetting(logits, untrained_logits)
 
 
-def _attacks(losses: dict[str, np.ndarray], attacked: int, seed: int) -> dict[str, float]:
-    """The two membership attacks, from the cross-entropies of every part."""
+def _attacks(
+    read: Mapping[str, Predicted], losses: Mapping[str, np.ndarray], attacked: int, seed: int
+) -> dict[str, float]:
+    """The simple attack on the losses, and those by each feature of the outputs."""
     sides = losses["forget"], losses.get("test_forget", losses["test"])
     attackable = min(len(side) for side in sides) >= FEWEST_ATTACKED
     generator = np.random.default_rng(seed)
-    known = [generator.permutation(np.exp(-losses[part]))[:attacked] for part in ("retain", "test")]
+    known = []
+    for logits, labels in (read["retain"], read["test"]):
+        chosen = generator.permutation(len(labels))[:attacked]
+        known += logits[chosen], labels[chosen]
+    by_feature = svc_attacks(*known, *read["forget"], seed=seed)
     return {
         "membership_attack": membership_attack(*sides, seed=seed) if attackable else np.nan,
-        "confidence_attack": confidence_attack(*known, np.exp(-losses["forget"]), seed=seed),
+        **{f"{feature}_attack": share for feature, share in by_feature.items()},
     }

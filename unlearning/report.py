@@ -24,6 +24,14 @@ STANDARD = (
     "js_to_retrained",
     "average_gap",
 )
+ATTACKS = (
+    "membership_attack",
+    "correctness_attack",
+    "confidence_attack",
+    "entropy_attack",
+    "modified_entropy_attack",
+    "probability_attack",
+)
 RATIOS = {"zrf", "js_to_retrained", "activation_distance", "tug_of_war"}
 LAST = ("retrained again", "retrained")  # the noise floor and the yardstick end every table
 
