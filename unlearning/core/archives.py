@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,7 +43,7 @@ def read_npz(
     with open_to_read(path) as opened:
         try:
             with zipfile.ZipFile(opened) as archive:
-                _check_sizes(archive, most)
+                _check_sizes(archive.infolist(), most)
                 chosen = archive.namelist() if names is None else [f"{name}.npy" for name in names]
                 return {name.removesuffix(".npy"): _read_array(archive, name) for name in chosen}
         except Exception as error:  # of a damaged file, zipfile raises errors of many kinds
@@ -63,6 +63,21 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         return np.lib.format.read_array(member, allow_pickle=False)
 
 
+def read_member(path: Path | str, name: str, most: int) -> bytes:
+    """Read one file of a zip, unless it takes more than so many bytes unpacked.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: as ``read_npz``.
+    """
+    with open_to_read(path) as opened:
+        try:
+            with zipfile.ZipFile(opened) as archive:
+                _check_sizes([archive.getinfo(name)], most)
+                return archive.read(name)
+        except Exception as error:
+            raise ValueError(_reason(error)) from error
+
+
 def read_tensors(file: BinaryIO, most: int | None = None) -> Any:
     """Load what torch.save wrote: tensors and plain values only, no pickled code.
 
@@ -75,7 +90,7 @@ def read_tensors(file: BinaryIO, most: int | None = None) -> Any:
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            _check_sizes(archive, most)
+            _check_sizes(archive.infolist(), most)
             damaged = archive.testzip()
             if damaged is not None:
                 raise ValueError(f"{damaged} is damaged")
@@ -90,12 +105,12 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split('. ')[0].split())}"
 
 
-def _check_sizes(archive: zipfile.ZipFile, most: int | None) -> None:
+def _check_sizes(members: Sequence[zipfile.ZipInfo], most: int | None) -> None:
     """Raise a ValueError if what a zip says that its members take cannot be, or is too much."""
-    for info in archive.infolist():
+    for info in members:
         if info.file_size > HIGHEST_RATIO * (info.compress_size + 1):
             raise ValueError(f"{info.filename} cannot take {info.file_size:,} bytes unpacked")
-    total = sum(info.file_size for info in archive.infolist())
+    total = sum(info.file_size for info in members)
     if most is not None and total > most:
         raise ValueError(f"it takes {total:,} bytes unpacked, more than the {most:,} expected")
 

@@ -123,6 +123,15 @@ def open_to_read(path: Path | str) -> BinaryIO:
         ) from error
 
 
+def is_plain_name(text: object) -> bool:
+    """Whether this can be a file's name in any folder, and leads nowhere else.
+
+    >>> [is_plain_name(text) for text in ("a-1.b", "", "..", "../a", "/a", "C:a", "a\\\\b")]
+    [True, False, False, False, False, False, False]
+    """
+    return isinstance(text, str) and bool(re.fullmatch(r"[^./\\:\0][^/\\:\0]*", text))
+
+
 def slug(text: str) -> str:
     """A file name for a label: lower case, with hyphens.
 
