@@ -11,9 +11,10 @@ examples, from anywhere:
                                           a set of parameters kept in presets.json
   python notebooks/run.py --smoke         all in their small configuration, nothing kept
 
-A saved notebook appears only when all its cells ran; where one fails, what was saved before stays.
-With --output the results go to FOLDER/results, so that the saved ones stay too. The small
-configuration of a notebook is the entry "smoke" of its metadata.
+A saved notebook appears only when all its cells ran; where one fails, what was saved before stays,
+and the partial run is kept next to it as failed-NAME.ipynb. With --output the results go to
+FOLDER/results, so that the saved ones stay too. The small configuration of a notebook is the entry
+"smoke" of its metadata.
 """
 
 import argparse
@@ -28,6 +29,8 @@ import symtable
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -40,6 +43,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))  # for the package, which takes seconds to import: when needed
 INJECTED = "injected-parameters"  # papermill's tag for the cell of overrides
 KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -47,6 +51,7 @@ KERNEL = {
 }
 QUICK = "quick"  # the preset of the quick run, and its folder under results/
 FIGURE = "08_all_methods/mnist-cnn/trade_off.png"  # what the quick run is for
+ROOM = 2**20  # bytes that must be free: no saved notebook is larger
 WORDS = {"true": True, "false": False, "null": None}
 
 
@@ -56,6 +61,8 @@ class Refused(Exception):
 
 class Failed(Exception):
     """Say which notebook failed, in which cell and why; its saved file is as it was."""
+
+    partial = None  # the notebook as far as it ran
 
 
 class OwnKernel(AsyncKernelManager):
@@ -80,9 +87,15 @@ def find(names: list[str], folder: Path = HERE) -> list[Path]:
 def read(path: Path) -> NotebookNode:
     """Read a notebook, without the overrides of an earlier run."""
     try:
-        notebook = nbformat.read(path, as_version=4)
+        notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+        nbformat.validate(notebook)
+    except OSError as error:
+        raise Refused(f"{path.name} cannot be read: {error.strerror}.") from error
     except nbformat.reader.NotJSONError as error:
         raise Refused(f"{path.name} is not a notebook: it is not JSON.") from error
+    except Exception as error:  # of other JSON, nbformat raises errors of many kinds
+        reason = str(error).splitlines()[0]
+        raise Refused(f"{path.name} is not a notebook: {reason}.") from error
     notebook.cells = [cell for cell in notebook.cells if not tagged(cell, INJECTED)]
     return notebook
 
@@ -104,7 +117,10 @@ def value(text: str) -> object:
 def parameters(notebook: NotebookNode) -> list[str]:
     """Return the names that the cell tagged ``parameters`` assigns, in their order."""
     source = next((cell.source for cell in notebook.cells if tagged(cell, "parameters")), "")
-    symbols = symtable.symtable(source, "parameters", "exec").get_symbols()
+    try:
+        symbols = symtable.symtable(source, "parameters", "exec").get_symbols()
+    except SyntaxError as error:
+        raise Refused(f"The cell of parameters is not Python: {error}.") from error
     return [symbol.get_name() for symbol in symbols if symbol.is_assigned()]
 
 
@@ -115,7 +131,7 @@ def preset(name: str | None, path: Path) -> dict:
     file = path.parent / "presets.json"
     try:
         known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise Refused(f"{file.name} is not JSON: {error}.") from error
     if name not in known:
         raise Refused(f"There is no preset {name!r}; there are: {', '.join(known) or 'none'}.")
@@ -148,12 +164,63 @@ def inject(notebook: NotebookNode, chosen: dict) -> None:
     notebook.cells.insert(place + 1, cell)
 
 
+def check(path: Path, notebook: NotebookNode) -> None:
+    """Refuse parameters with which a notebook would stop at its own ``check_parameters``."""
+    nodes = [node for cell in notebook.cells if cell.cell_type == "code" for node in tree(cell)]
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    call = next((one for one in calls if ast.unparse(one.func) == "check_parameters"), None)
+    if call is None:
+        return
+    try:
+        options = {one.arg: ast.literal_eval(one.value) for one in call.keywords}
+        found = values(notebook)
+    except (SyntaxError, TypeError, ValueError):
+        return  # something is computed, so only the notebook can tell
+    from unlearning.parameters import check_parameters
+
+    try:
+        check_parameters(found, **options)
+    except (OSError, ValueError) as error:
+        raise Refused(f"{path.name} cannot run so: {error}") from error
+
+
+def tree(cell: NotebookNode) -> Iterable[ast.AST]:
+    """Return the syntax of a cell of code; nothing of one that is more than Python."""
+    try:
+        return ast.walk(ast.parse(cell.source))
+    except SyntaxError:
+        return []
+
+
+def values(notebook: NotebookNode) -> dict:
+    """Return the values of the parameters, overrides included; a ValueError if one is computed."""
+    found = {}
+    for cell in notebook.cells:
+        if tagged(cell, "parameters") or tagged(cell, INJECTED):
+            for line in ast.parse(cell.source).body:
+                if isinstance(line, ast.Assign | ast.AnnAssign):
+                    targets = line.targets if isinstance(line, ast.Assign) else [line.target]
+                    found |= {ast.unparse(one): line.value for one in targets}
+    return {name: ast.literal_eval(assigned) for name, assigned in found.items()}
+
+
 def execute(path: Path, notebook: NotebookNode) -> NotebookNode:
     """Return the notebook, run from top to bottom in its own folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        partial = Path(folder) / path.name
+        try:
+            return _execute(path, notebook, partial)
+        except Failed as failure:
+            with suppress(OSError, nbformat.reader.NotJSONError):
+                failure.partial = nbformat.read(partial, as_version=4)
+            raise
+
+
+def _execute(path: Path, notebook: NotebookNode, partial: Path) -> NotebookNode:
     try:
         return papermill.execute_notebook(
             notebook,
-            None,
+            partial,
             kernel_name="python3",
             kernel_manager_class=OwnKernel,
             extra_arguments=["--log-level=CRITICAL"],
@@ -167,6 +234,8 @@ def execute(path: Path, notebook: NotebookNode) -> NotebookNode:
         raise Failed(f"{path.name} failed in cell [{error.exec_count}].\n{short(error)}") from None
     except DeadKernelError:
         raise Failed(f"{path.name} failed: its kernel died, perhaps for lack of memory.") from None
+    except OSError as error:
+        raise Failed(f"{path.name} failed: {error}.") from error
 
 
 def short(error: PapermillExecutionError) -> str:
@@ -193,27 +262,83 @@ def blank(output: NotebookNode) -> bool:
     return output.output_type == "stream" and not output.text.strip()
 
 
-def write(path: Path, text: str) -> None:
-    """Replace a file whole: write a temporary one, then rename it."""
-    tmp_path = path.with_suffix(".tmp")
-    tmp_path.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(tmp_path, path)
+def write(path: Path, notebook: NotebookNode) -> None:
+    """Save a notebook whole or not at all."""
+    from unlearning.core.files import atomic_write
+
+    with atomic_write(path) as tmp_path:
+        text = nbformat.writes(notebook) + "\n"
+        tmp_path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def save(path: Path, notebook: NotebookNode) -> None:
+    """Save a notebook that ran; if that cannot be, elsewhere, and say where."""
+    try:
+        write(path, notebook)
+    except OSError as error:
+        where = "and could not be kept elsewhere either"
+        with suppress(OSError):
+            other = Path(tempfile.mkdtemp(prefix="unlearning-")) / path.name
+            write(other, notebook)
+            where = f"but is kept as {other}"
+        raise Failed(f"{path.name} ran, {where}. {error}") from error
+
+
+def keep_partial(failure: Failed, path: Path) -> Failed:
+    """Save the partial run of a failed notebook, and say where; the failure is what matters."""
+    first, _, rest = str(failure).partition("\n")
+    with suppress(OSError):
+        if failure.partial is not None:
+            write(path, clean(failure.partial))
+            first += f"\nIts partial run is kept as {path}."
+    return Failed("\n".join(filter(None, [first, rest])))
+
+
+def usable(folder: Path) -> None:
+    """Make a folder if need be and try to write there, lest a run be for nothing."""
+    from unlearning.core.files import temporary
+
+    try:
+        with temporary(folder / "notebook.ipynb") as tmp_path:
+            tmp_path.write_bytes(bytes(ROOM))
+    except OSError as error:
+        raise Refused(
+            f"Nothing can be saved in {folder} ({error.strerror}): free some space, or choose "
+            "another folder with --output."
+        ) from error
 
 
 def run(
-    paths: list[Path], given: dict, *, smoke: bool, target: Path | None, named: str | None = None
+    paths: list[Path],
+    given: dict,
+    *,
+    smoke: bool,
+    target: Path | None,
+    named: str | None = None,
+    partial: Path | None = None,
 ) -> None:
-    """Execute notebooks in order and save each, in place or into ``target``."""
+    """Execute notebooks in order and save each, in place or into ``target``.
+
+    That of a notebook that fails is kept in ``partial``, by default where it would be saved.
+    """
     notebooks = {path: read(path) for path in paths}
     for path, notebook in notebooks.items():
         chosen = {**preset(named, path), **given}
         inject(notebook, overrides(path, notebook, chosen, smoke=smoke))
+    places = {target or path.parent for path in paths}
+    for folder in [*places, Path(os.environ["UNLEARNING_RESULTS"])]:
+        usable(folder)
+    for path, notebook in notebooks.items():
+        check(path, notebook)
     for path, notebook in notebooks.items():
         if sys.stderr.isatty():
             print(f"{path.stem} runs", file=sys.stderr)
-        start = time.perf_counter()
-        done = clean(execute(path, notebook))
-        write((target or path.parent) / path.name, nbformat.writes(done) + "\n")
+        start, failed = time.perf_counter(), f"failed-{path.name}"
+        try:
+            done = clean(execute(path, notebook))
+        except Failed as failure:
+            raise keep_partial(failure, (partial or target or path.parent) / failed) from None
+        save((target or path.parent) / path.name, done)
         print(f"{path.stem}: {time.perf_counter() - start:.0f} s", flush=True)
 
 
@@ -232,7 +357,6 @@ def output_folder(name: str, folder: Path) -> Path:
 def quick(folder: Path) -> None:
     """Run all methods with few seeds into an ignored folder, and say where the figure is."""
     (path,), target = find(["08"], folder), folder.parent / "results" / QUICK
-    target.mkdir(parents=True, exist_ok=True)
     os.environ["UNLEARNING_RESULTS"] = str(target)
     run([path], {}, smoke=False, target=target, named=QUICK)
     print(f"The figure: {target / FIGURE}\nThe notebook: {target / path.name}")
@@ -249,7 +373,8 @@ def chosen(options: argparse.Namespace, folder: Path) -> None:
             os.environ["UNLEARNING_RESULTS"] = str(target / "results")
         if options.smoke:
             os.environ["UNLEARNING_CHECKPOINTS"] = str(target / "results" / "checkpoints")
-        run(paths, given, smoke=options.smoke, target=target, named=options.preset)
+        places = {"target": target, "partial": target if options.output else paths[0].parent}
+        run(paths, given, smoke=options.smoke, named=options.preset, **places)
 
 
 def everything(folder: Path) -> None:

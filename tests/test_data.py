@@ -5,6 +5,9 @@ import gzip
 import hashlib
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +19,19 @@ from torchvision import datasets
 
 from unlearning import Images, data, load
 from unlearning.data import ARRAYS, SOURCES, balanced_subset
+
+# Run by another interpreter and so killed alone, in the middle of a download.
+KILLED = """
+import os, sys
+from unlearning import data
+
+def fetch(name, folder):
+    (folder / "part").write_text("half of it")
+    os.kill(os.getpid(), 9)
+
+data._fetch = fetch
+data.load("svhn", root=sys.argv[1])
+"""
 
 
 def test_mnist_ships_whole():
@@ -85,10 +101,20 @@ def test_file_that_is_not_a_data_set_is_refused(tmp_path):
         path.write_bytes(spoilt)
         with pytest.raises(ValueError, match=r"cannot be read as a data set \(.*delete it and lo"):
             load("cifar10", root=tmp_path)
+    small = np.zeros((20, 4, 4, 3), np.uint8)
     for images, changes, words in (
-        (np.zeros((20, 4, 4), np.uint8), {"test_labels": None}, "npz of train_images, train_lab"),
+        (small, {"test_labels": None}, "npz of train_images, train_lab"),
         (np.array([None] * 20), {}, "should be an npz of train_images, train_labels"),
-        (np.zeros((20, 784), np.uint8), {}, r"N x H x W or N x H x W x C, not \(20, 784\)"),
+        (small[:0], {}, "at least one image"),
+        (np.zeros((20, 784), np.uint8), {}, r"N x H x W or N x H x W x C, .*not \(20, 784\)"),
+        (np.zeros((20, 3, 32, 32), np.uint8), {}, r"1, 3 or 4 channels, not \(20, 3, 32, 32\)"),
+        (np.zeros((20, 1, 28, 28), np.uint8), {}, r"1, 3 or 4 channels, not \(20, 1, 28, 28\)"),
+        (np.full((20, 4, 4), np.nan), {}, "train_images must be uint8 .*, not float64"),
+        (np.zeros((20, 4, 4), ">u2"), {}, "train_images must be uint8 .*, not >u2"),
+        (small, {"train_labels": np.full(20, 0.5)}, "train_labels whole numbers, not .* float64"),
+        (small, {"test_labels": np.array([0, 10])}, "labels go from 0 to 10, but 10 classes"),
+        (small, {"test_labels": np.array([-1, 0])}, "labels go from -1 to 0"),
+        (small, {"test_labels": np.arange(3)}, r"labels must be integers of shape \(2,\)"),
     ):
         save_arrays(path, images, **changes)
         with pytest.raises(ValueError, match=words):
@@ -197,3 +223,36 @@ def test_download_onto_a_full_disk_leaves_nothing(publish, tmp_path, monkeypatch
     with pytest.raises(OSError, match=r"svhn\.npz could not be written \(No space left on device"):
         load("svhn", root=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_download_that_the_disk_stops_does_not_blame_the_network(tmp_path, monkeypatch, number):
+    def stop(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(data, "_fetch", stop)
+    words = rf"svhn\.npz could not be written \({os.strerror(number)}\)"
+    with pytest.raises(OSError, match=words) as caught:
+        load("svhn", root=tmp_path)
+    assert not isinstance(caught.value, ConnectionError) and list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_opened_or_made_is_not_said_to_be_damaged(tmp_path):
+    (tmp_path / "svhn.npz").mkdir()
+    with pytest.raises(OSError, match=r"svhn\.npz cannot be opened \(Is a directory\)"):
+        load("svhn", root=tmp_path)
+    (tmp_path / "file").touch()
+    for root in (tmp_path / "file", tmp_path / "file" / "folder"):
+        with pytest.raises(OSError, match=r"svhn\.npz cannot be opened \(Not a directory\)"):
+            load("svhn", root=root)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_the_next_download_removes_what_a_killed_one_left(publish, tmp_path):
+    publish("svhn")
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    assert subprocess.run(command, cwd=data.ROOT).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert (left / "part").read_text() == "half of it"
+    load("svhn", root=tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["svhn.npz"]

@@ -1,9 +1,12 @@
 """notebooks/run.py: overrides that hit, clean and repeatable files, and nothing lost on failure."""
 
+import errno
 import json
 import os
 import re
 import sys
+import tempfile
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -92,9 +95,112 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(
     assert run.main(arguments, folder) == 2
     assert sentence in capsys.readouterr().err
     assert not (folder / "ran").exists()
-    (folder / "01_first.ipynb").write_text("<<<<<<< HEAD")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<<<<<<< HEAD",
+        b"",
+        b"{}",
+        b"[1]",
+        b"null",
+        b'{"cells": 3}',
+        b'{"nbformat": 99}',
+        b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": "code"}]}',
+        '{"nbformat": 4}'.encode("utf-16"),
+    ],
+)
+def test_what_is_no_notebook_is_refused_in_one_sentence(folder, capsys, content):
+    (folder / "01_first.ipynb").write_bytes(content)
     assert run.main(["01"], folder) == 2
-    assert "01_first.ipynb is not a notebook: it is not JSON." in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("run.py: 01_first.ipynb is not a notebook: ")
+    assert content != b"<<<<<<< HEAD" or line.endswith("it is not JSON.")
+
+
+PARAMETERS = """
+DATASET = "mnist"
+MODEL: str = "mlp"
+TRAIN_SIZE = 100  # images
+SEEDS = [0]
+FORGET = ["class 5"]
+"""
+CHECK = (
+    "from unlearning.parameters import check_parameters\n"
+    "open('ran', 'w').close()\ncheck_parameters(globals(), kinds=('class',))"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("DATASET", "nope", "DATASET must be one of mnist"),
+        ("TRAIN_SIZE", "abc", "TRAIN_SIZE must be a whole number"),
+        ("SEEDS", "3", "SEEDS must be a list of different whole numbers"),
+        ("FORGET", "class 77", "class 77 does not exist"),
+        ("FORGET", "random 10%", "this notebook cannot forget 'random 10%'"),
+        ("MODEL", "mpl", "mpl"),
+    ],
+)
+def test_parameters_that_cannot_work_are_refused_before_anything_runs(
+    folder, capsys, name, text, sentence
+):
+    make(folder, "%matplotlib inline", CHECK, parameters=PARAMETERS)
+    assert run.main(["01", "-p", name, text], folder) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("run.py: 01_first.ipynb cannot run so: ") and sentence in line
+    assert not (folder / "ran").exists()
+
+
+def test_parameters_that_are_computed_are_left_to_the_notebook(folder):
+    wrong = 'DATASET = "nope"\n'
+    path = make(folder, CHECK, parameters=PARAMETERS + wrong + "SEEDS = list(range(2))")
+    run.check(path, run.read(path))
+    make(folder, CHECK, parameters=PARAMETERS + wrong + "SEEDS = [0]\nfor i in range(2): pass")
+    with pytest.raises(run.Refused, match="DATASET must be one of"):
+        run.check(path, run.read(path))
+
+
+def test_the_small_configurations_of_all_notebooks_pass_the_check():
+    for path in run.find([]):
+        notebook = run.read(path)
+        run.inject(notebook, run.overrides(path, notebook, {}, smoke=True))
+        assert run.values(notebook)["DATASET"] == "mnist"
+        run.check(path, notebook)
+
+
+@pytest.mark.parametrize("fault", ["results is a file", "the disk is full"])
+def test_where_nothing_can_be_saved_nothing_runs(folder, capsys, monkeypatch, fault):
+    make(folder, "open('ran', 'w').close()")
+    if fault == "results is a file":
+        (folder.parent / "results").write_text("mine")
+    else:
+        monkeypatch.setattr(run, "bytes", full, raising=False)
+    assert run.main(["01"], folder) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("run.py: Nothing can be saved in ") and "free some space" in line
+    assert os.listdir(folder) == ["01_first.ipynb"]
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_notebook_that_ran_and_cannot_be_saved_is_kept_elsewhere(
+    folder, tmp_path, capsys, monkeypatch
+):
+    path = make(folder, "import os\nos.rename('01_first.ipynb', 'old')\nos.mkdir('01_first.ipynb')")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere").mkdir()
+    assert run.main(["01"], folder) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    other = re.match(r"run\.py: 01_first\.ipynb ran, but is kept as (\S+)\. .*could not be", line)[
+        1
+    ]
+    assert nbformat.read(other, as_version=4).cells[-1].execution_count == 2
+    assert Path(other).is_relative_to(tmp_path / "elsewhere") and path.name == Path(other).name
+    assert sorted(os.listdir(folder)) == ["01_first.ipynb", "old"]
 
 
 def test_values_are_read_as_written():
@@ -205,7 +311,10 @@ def test_failing_notebook_leaves_its_saved_file_as_it_was(folder, capsys):
     assert error.endswith("ZeroDivisionError: division by zero\n")
     assert "\x1b" not in error
     assert path.read_bytes() == before
-    assert os.listdir(folder) == [path.name]
+    partial = folder / "failed-01_first.ipynb"
+    assert f"Its partial run is kept as {partial}." in error
+    assert sorted(os.listdir(folder)) == [path.name, partial.name]
+    assert "fine\n" in printed(partial) and run.find([], folder) == [path]
     make(folder, "import os\nos._exit(1)")
     assert run.main(["01"], folder) == 1
     assert "01_first.ipynb failed: its kernel died" in capsys.readouterr().err

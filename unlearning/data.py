@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .core.archives import read_npz
 from .core.batches import Batches
-from .core.files import ROOT, UNREADABLE, atomic_write
+from .core.files import OF_THE_DISK, ROOT, atomic_write, temporary, unwritable
 from .core.images import Images
 from .core.own_sets import own_pair
 
@@ -86,6 +86,8 @@ SOURCES = {
     ),
     "svhn": _Source("SVHN", "SVHN", DIGITS, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
 }
+CHANNELS = (1, 3, 4)  # of an image
+LARGEST = 2**31  # bytes of a set; that of SVHN has 305 million
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -112,30 +114,41 @@ def load(
         ValueError: if there is no set of that name, the file holds other arrays (for MNIST, other
             pixels than it shipped with), or a size cannot be met in equal parts.
         ConnectionError: if the set cannot be downloaded; says which file to put in place.
+        OSError: if the file cannot be opened, or what is downloaded cannot be written.
     """
     if not isinstance(name, str) or name not in SOURCES:
         raise ValueError(f"there is no data set {name!r}: choose one of {', '.join(SOURCES)}")
-    path = Path(root) / f"{name}.npz"
-    if not path.exists():
+    path, source = Path(root) / f"{name}.npz", SOURCES[name]
+    try:
+        arrays = _read_arrays(path)
+    except FileNotFoundError:
         _download(name, path)
-    source, arrays = SOURCES[name], _read_arrays(path)
+        arrays = _read_arrays(path)
     if source.digest and _digest(arrays[key] for key in ARRAYS) != source.digest:
         raise ValueError(
             f"{path} does not hold the {name} that ships with this repo: "
             f"delete it, then restore it with git checkout or let load('{name}') download it"
         )
-    train, test = (
-        Images(
-            channels_first(arrays[f"{part}_images"]),
-            torch.from_numpy(arrays[f"{part}_labels"].astype(np.int64)),
-            source.classes,
-            source.mean,
-            source.std,
-            source.mirror,
-        )
-        for part in ("train", "test")
-    )
+    try:
+        train, test = (_as_images(source, arrays, part) for part in ("train", "test"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} does not hold {name}: {error}; delete it and load again"
+        ) from error
     return balanced_subset(train, train_size), balanced_subset(test, test_size, name="test_size")
+
+
+def _as_images(source: _Source, arrays: dict[str, np.ndarray], part: str) -> Images:
+    """One part of a set, whose arrays must be what the npz should hold."""
+    images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+    if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"{part}_images must be uint8 and {part}_labels whole numbers, not {images.dtype} and "
+            f"{labels.dtype}"
+        )
+    labels = torch.from_numpy(labels.astype(np.int64))
+    pixels = channels_first(images)
+    return Images(pixels, labels, source.classes, source.mean, source.std, source.mirror)
 
 
 def train_and_test(
@@ -186,10 +199,13 @@ def channels_first(images: np.ndarray) -> Tensor:
     """Turn an array N x H x W or N x H x W x C into a tensor (N, C, H, W).
 
     Raises:
-        ValueError: if it has another number of axes.
+        ValueError: if it has another number of axes, or its last is not one of channels.
     """
-    if images.ndim not in (3, 4):
-        raise ValueError(f"images must be N x H x W or N x H x W x C, not {images.shape}")
+    if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] not in CHANNELS):
+        raise ValueError(
+            "images must be N x H x W or N x H x W x C, the last with 1, 3 or 4 channels, not "
+            f"{images.shape}"
+        )
     tensor = torch.from_numpy(images)
     return tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2).contiguous()
 
@@ -205,9 +221,8 @@ def _digest(arrays: Iterable[np.ndarray]) -> str:
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with path.open("rb") as opened, np.load(opened) as file:
-            return {key: file[key] for key in ARRAYS}
-    except UNREADABLE as error:
+        return read_npz(path, ARRAYS, most=LARGEST)
+    except ValueError as error:
         raise ValueError(
             f"{path} cannot be read as a data set ({error}): it should be an npz of "
             f"{', '.join(ARRAYS)}; delete it and load again"
@@ -217,21 +232,23 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 def _download(name: str, path: Path) -> None:
     """Fetch a set through torchvision, which verifies it and shows a bar, into ``path``."""
     print(f"{name}: downloading once, to be kept as {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{name}-") as folder:
-        try:
+    try:
+        with temporary(path) as folder:
+            folder.mkdir()
             arrays = _fetch(SOURCES[name].torchvision_name, folder)
-        except (OSError, RuntimeError) as error:
-            raise ConnectionError(
-                f"{name} could not be downloaded ({str(error).strip() or type(error).__name__}): "
-                f"connect to the network and load again, or put {name}.npz (uint8 arrays "
-                f"{', '.join(ARRAYS)}) at {path}"
-            ) from error
-        with atomic_write(path) as tmp_path:
-            np.savez_compressed(tmp_path, **arrays)
+    except (OSError, RuntimeError) as error:
+        if getattr(error, "errno", None) in OF_THE_DISK:
+            raise unwritable(path, error) from error
+        raise ConnectionError(
+            f"{name} could not be downloaded ({str(error).strip() or type(error).__name__}): "
+            f"connect to the network and load again, or put {name}.npz (uint8 arrays "
+            f"{', '.join(ARRAYS)}) at {path}"
+        ) from error
+    with atomic_write(path) as tmp_path:
+        np.savez_compressed(tmp_path, **arrays)
 
 
-def _fetch(torchvision_name: str, folder: str) -> dict[str, np.ndarray]:
+def _fetch(torchvision_name: str, folder: Path) -> dict[str, np.ndarray]:
     """Download both parts of a torchvision set, and return them as the arrays of the npz."""
     from torchvision import datasets
 

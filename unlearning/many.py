@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from .core.archives import read_npz
 from .core.configuration import as_json, check_or_write_config, difference, digest_of
-from .core.files import CHECKPOINTS, RESULTS, SAVED, UNREADABLE, atomic_write
+from .core.files import CHECKPOINTS, RESULTS, SAVED, atomic_write
 from .core.progress import Progress
 from .core.workers import describe, imap_unordered
 
@@ -45,6 +46,9 @@ def run_many(
             run_many(...)
         with Client(address), joblib.parallel_config(backend="dask"):  # a dask cluster
             run_many(...)
+
+    A cluster of your own should not listen to the network:
+    ``LocalCluster(host="127.0.0.1", dashboard_address="127.0.0.1:0")``.
 
     With one process, ``measure`` is called in this process, with all its threads; that is the
     default if there is a GPU. Functions of a notebook and closures can be sent to workers, and
@@ -83,7 +87,7 @@ def run_many(
     check_or_write_config(folder, about)
     files = {own: folder / _file_name(own) for own in groups}
     found = {own: _read_group(files[own], {**about, "seeds": list(own)}) for own in groups}
-    done = {own: arrays for own, arrays in found.items() if arrays is not None}
+    done = _alike({own: arrays for own, arrays in found.items() if arrays is not None}, files)
     missing = [own for own in groups if own not in done]
 
     def measured(own: tuple[int, ...]) -> Arrays:
@@ -98,7 +102,8 @@ def run_many(
     bar = Progress(title, len(seeds), done=sum(map(len, done)), unit="networks")
     with bar, closing(imap_unordered(measured, missing, n_jobs=n_jobs)) as finished:
         for own, arrays in finished:
-            _check_arrays(arrays, own, like=next(iter(done.values()), arrays))
+            _check_arrays(arrays, own)
+            _check_alike(arrays, next(iter(done.values()), arrays), own)
             _write_group(files[own], {**about, "seeds": list(own)}, arrays)
             done[own] = arrays
             bar.update(len(own))
@@ -123,8 +128,8 @@ def check_seeds(seeds: Iterable[int]) -> list[int]:
     return found
 
 
-def _check_arrays(arrays: Arrays, seeds: Sequence[int], *, like: Arrays) -> None:
-    """Raise a ValueError if arrays have no row for each seed, or cannot be stacked with others."""
+def _check_arrays(arrays: Arrays, seeds: Sequence[int]) -> None:
+    """Raise a ValueError if arrays have no row for each seed."""
     if not arrays:
         raise ValueError("measure returned no array: there is nothing to keep")
     for name, array in arrays.items():
@@ -135,13 +140,35 @@ def _check_arrays(arrays: Arrays, seeds: Sequence[int], *, like: Arrays) -> None
                 f"{name} must be numbers of shape ({len(seeds)}, ...), one row per seed, not "
                 f"{array.dtype} of shape {array.shape}"
             )
-    kinds, others = ({k: (a.dtype, a.shape[1:]) for k, a in of.items()} for of in (arrays, like))
+
+
+def _check_alike(arrays: Arrays, like: Arrays, seeds: Sequence[int]) -> None:
+    """Raise a ValueError if arrays cannot be stacked with others."""
+    kinds, others = _kinds(arrays), _kinds(like)
     if kinds != others:
         name = next(k for k in kinds | others if kinds.get(k) != others.get(k))
         raise ValueError(
             f"{describe(tuple(seeds))} and another group differ in {name!r}: {kinds.get(name)} and "
             f"{others.get(name)}, so that they cannot be stacked"
         )
+
+
+def _kinds(arrays: Arrays) -> dict[str, tuple]:
+    return {name: (array.dtype, array.shape[1:]) for name, array in arrays.items()}
+
+
+def _alike(
+    found: dict[tuple[int, ...], Arrays], files: Mapping[tuple[int, ...], Path]
+) -> dict[tuple[int, ...], Arrays]:
+    """The groups that can be stacked with most; all others are reported, to be made again."""
+    kinds = [_kinds(arrays) for arrays in found.values()]
+    counts = [kinds.count(kind) for kind in kinds]
+    usual = [kind for kind, count in zip(kinds, counts, strict=True) if count == max(counts)]
+    clear = usual.count(usual[0]) == len(usual) if usual else True
+    kept = {own: arrays for own, arrays in found.items() if clear and _kinds(arrays) == usual[0]}
+    for own in found.keys() - kept.keys():
+        _report(files[own], "it holds other arrays than other groups")
+    return kept
 
 
 def _file_name(seeds: tuple[int, ...]) -> str:
@@ -154,23 +181,29 @@ def _write_group(file: Path, about: dict, arrays: Arrays, *, save: Callable = np
 
 
 def _read_group(file: Path, about: dict) -> Arrays | None:
-    """Read the arrays of a group; None if there is no file, or one that cannot be read.
+    """Read the arrays of a group; None if there is no file, or one that cannot be used.
 
-    An unreadable file is reported and its group run again, which costs less than stopping a run of
-    hours. A file of another run is refused, since somebody may want it.
+    Such a file is reported and its group run again, which costs less than stopping a run of hours.
+    A file of another run is refused, since somebody may want it.
     """
     try:
-        with file.open("rb") as opened, np.load(opened) as content:
-            arrays = {name: content[name] for name in content.files}
-        found = json.loads(str(arrays.pop("run")))
+        arrays = read_npz(file)
+        found = json.loads(str(arrays.pop("run", "")))
     except FileNotFoundError:
         return None
-    except UNREADABLE as error:
-        print(f"{file} cannot be read ({type(error).__name__}): its networks are made again")
-        return None
+    except ValueError as error:
+        return _report(file, error)
     if found != about:
         raise ValueError(f"{file} holds {difference(found, about)}: move it away, and run again")
+    try:
+        _check_arrays(arrays, about["seeds"])
+    except ValueError as error:
+        return _report(file, error)
     return arrays
+
+
+def _report(file: Path, reason: object) -> None:
+    print(f"{file} cannot be read ({reason}): its networks are made again")
 
 
 def load_or_run(

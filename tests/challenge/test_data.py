@@ -67,3 +67,34 @@ def test_an_image_that_is_broken_or_missing_is_named(faces):
     (faces / "images" / "9").rename(faces / "elsewhere")
     with pytest.raises(FileNotFoundError, match=r"\d+ of the 40 images .*retain\.csv .*images/9/"):
         load_challenge(faces)
+
+
+def test_an_image_beyond_all_bounds_is_refused_undecoded(faces, monkeypatch):
+    file = next((faces / "images" / "11").glob("*.png"))
+    Image.new("1", (2049, 2048)).save(file)
+    for pixels in (None, 3_000_000, 1_000_000):  # the last two: Pillow's warning, and its error
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pixels)
+        with pytest.raises(ValueError, match=f"{file.name} cannot be read as an image"):
+            load_challenge(faces)
+
+
+@pytest.mark.parametrize(
+    "name", ["1-../../../../outside", "..-a", "1-/etc/x", "/-x", "1-a\\b", "1-", "-1", "12", "1-.."]
+)
+def test_a_name_that_leads_out_of_the_images_is_refused(faces, name):
+    rows = pd.read_csv(faces / "forget.csv")
+    rows.loc[3, "image_id"] = name
+    rows.to_csv(faces / "forget.csv", index=False)
+    Image.new("RGB", (8, 8)).save(faces.parent / "outside.png")
+    with pytest.raises(ValueError, match=r"forget\.csv: image_id .* must be a folder and a name"):
+        load_challenge(faces)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
+def test_a_csv_in_another_encoding_is_one_sentence(faces, encoding):
+    text = (faces / "forget.csv").read_text()
+    (faces / "forget.csv").write_text(text.replace("age_group", "Größe,age_group"), encoding)
+    with pytest.raises(
+        ValueError, match=r"forget\.csv (cannot be read as a csv|must have the col)"
+    ):
+        load_challenge(faces)

@@ -100,11 +100,39 @@ def test_checkpoints_that_cannot_be_read_are_named(written, sets, faces, perturb
         (faces / "nowhere", perturbed, FileNotFoundError, "nowhere does not exist"),
         (faces, perturbed, ValueError, "holds no checkpoints"),
         (faces / "retain.csv", perturbed, ValueError, "cannot be read as a zip"),
-        (written, lambda: nn.Linear(2, 2), ValueError, r"_0\.pth of .* network \(RuntimeError"),
+        (written, lambda: nn.Linear(2, 2), ValueError, r"_0\.pth of .* network \(1\.weight is of"),
         (written, perturbed, ValueError, r"checkpoint_3\.pth of .* \(UnpicklingError"),
     ):
         with pytest.raises(error, match=sentence):
             challenge.measure_checkpoints(source, build, **sets)
+
+
+@pytest.mark.parametrize("where", ["in a folder", "in a zip", "as a zip's member"])
+def test_a_checkpoint_that_unpacks_to_far_more_than_the_network_is_refused_unread(
+    tmp_path, sets, perturbed, where
+):
+    source, much = tmp_path / "source", bytes(40_000_000)
+    source.mkdir()
+    with zipfile.ZipFile(source / "a_0.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", much)
+    if where != "in a folder":
+        content = (source / "a_0.pth").read_bytes() if where == "in a zip" else much
+        source = tmp_path / "source.zip"
+        with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a_0.pth", content)
+    with pytest.raises(
+        ValueError, match=r"a_0\.pth of .* takes 40,000,000 bytes unpacked, more th"
+    ):
+        challenge.measure_checkpoints(source, perturbed, **sets)
+
+
+def test_a_damaged_checkpoint_is_not_measured(written, sets, perturbed):
+    file = written / "unlearned_checkpoint_3.pth"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint_3\.pth of .* is damaged"):
+        challenge.measure_checkpoints(written, perturbed, **sets)
 
 
 def test_every_seed_is_reduced_to_what_the_score_needs(faces, perturbed):

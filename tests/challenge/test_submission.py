@@ -1,5 +1,6 @@
 """A submission is whole: every checkpoint, the zip, and what a kill leaves behind."""
 
+import io
 import signal
 import subprocess
 import sys
@@ -71,6 +72,68 @@ def test_a_second_call_makes_what_is_missing_damaged_or_new(tmp_path, perturbed)
     )
     assert made == [1, 2, 4, 5]
     assert [file.read_bytes() for file in files] == contents and len([*tmp_path.glob("*.pth")]) == 6
+
+
+def flip(content):
+    """One bit in the middle, among the weights."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def zipped(**members):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def saved(content):
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+DAMAGED = {
+    "half": lambda good: good[: len(good) // 2],
+    "a bit flipped": flip,
+    "another zip": lambda good: zipped(hello="text"),
+    "no tensors": lambda good: saved({"weight": 3}),
+    "not finite": lambda good: saved({"weight": torch.full((200, 1), torch.nan)}),
+}
+OTHER = {
+    "another shape": lambda good: saved({"weight": torch.zeros(201, 1)}),
+    "another name": lambda good: saved({"heavy": torch.zeros(200, 1)}),
+}
+
+
+@pytest.mark.parametrize("spoil", (DAMAGED | OTHER).values(), ids=(DAMAGED | OTHER).keys())
+def test_a_checkpoint_that_is_not_one_of_the_network_is_made_again(tmp_path, spoil):
+    original = nn.Linear(1, 200, bias=False)
+    options = {"original": original, "folder": tmp_path, "count": 2, "n_jobs": 1}
+    files = write_checkpoints(lambda seed: original, **options)
+    good = files[1].read_bytes()
+    files[1].write_bytes(spoil(good))
+    if spoil in DAMAGED.values():
+        with pytest.raises(ValueError, match=r"checkpoint_1\.pth is damaged: call write_check"):
+            zip_submission(tmp_path, tmp_path / "submission.zip", count=2)
+    write_checkpoints(lambda seed: original, **options)
+    assert files[1].read_bytes() == good
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "a\\b", "/tmp/x", "", "."])
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, name):
+    folder = tmp_path / "in" / "it"
+    with pytest.raises(ValueError, match="name must start the names of files"):
+        write_checkpoints(constant, constant(0), folder, count=1, n_jobs=1, name=name)
+    with pytest.raises(ValueError, match="name must start the names of files"):
+        zip_submission(folder, tmp_path / "a.zip", count=1, name=name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_seed_that_is_no_whole_number_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="seeds must be whole numbers"):
+        write_checkpoints(constant, constant(0), tmp_path, count=1, n_jobs=1, seed=1.5)
 
 
 def test_a_folder_of_other_checkpoints_is_refused(tmp_path, perturbed):

@@ -14,6 +14,22 @@ def test_as_json_is_what_a_file_gives_back():
         as_json({"lr": np.zeros(2)})
 
 
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [(np.int64(3), 3), (np.float32(0.5), 0.5), (np.float64(0.1), 0.1), (np.True_, True)],
+)
+def test_numpy_s_numbers_are_the_numbers_that_they_are(given, plain):
+    assert as_json({"a": [given]}) == {"a": [plain]}
+    assert digest_of({"a": given}) == digest_of({"a": plain})
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("-inf"), np.float32("nan")])
+def test_what_differs_from_itself_or_that_json_lacks_is_refused(number):
+    for use in (as_json, digest_of):
+        with pytest.raises(ValueError, match="must consist of finite numbers"):
+            use({"a": [number]})
+
+
 def test_digest_depends_on_the_content_only():
     assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1}) != digest_of({"a": 1, "b": 3})
     assert digest_of({}) == "44136fa355b3678a"  # sha256sum of {}

@@ -1,5 +1,6 @@
 """core.files: a file appears whole or not at all, whatever stops the writing; names of files."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlearning.core import files
-from unlearning.core.files import atomic_write, slug
+from unlearning.core.files import atomic_write, open_to_read, slug, temporary
 
 KILLED_WHILE_WRITING = """
 import os, runpy, signal, sys
@@ -70,7 +71,53 @@ def test_killed_process_keeps_the_old_file(tmp_path):
     path.write_text("old")
     command = [sys.executable, "-c", KILLED_WHILE_WRITING, files.__file__, str(path)]
     assert subprocess.run(command).returncode == -signal.SIGKILL
-    assert path.read_text() == "old"
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_the_next_writer_removes_what_killed_ones_left_and_nothing_else(tmp_path):
+    path = tmp_path / "file.txt"
+    for name in ("file.txt", "other.txt"):
+        command = [sys.executable, "-c", KILLED_WHILE_WRITING, files.__file__, tmp_path / name]
+        subprocess.run(command)
+    with temporary(path) as folder:  # of a process that runs: this one
+        folder.mkdir()
+        (folder / "part").write_text("half")
+        left = {file.name for file in tmp_path.iterdir()}
+        assert len(left) == 2  # the folder, and what was left of the other file
+        with atomic_write(path) as written:
+            written.write_text("new")
+        assert folder.exists()
+    (other,) = {file.name for file in tmp_path.iterdir()} - {"file.txt"}
+    assert other in left and other.startswith(".other-")
+    dead = tmp_path / folder.name.replace(str(os.getpid()), "4194304")  # above the highest number
+    dead.mkdir()
+    (dead / "part").write_text("half")
+    elsewhere = tmp_path / dead.name.replace(files._machine(), "01234567")
+    elsewhere.touch()
+    with atomic_write(path) as written:
+        written.write_text("newer")
+    assert {file.name for file in tmp_path.iterdir()} == {"file.txt", other, elsewhere.name}
+
+
+@pytest.mark.parametrize("fault", ["a file is in the way", "a folder has its name"])
+def test_folder_that_cannot_be_made_is_one_clear_sentence(tmp_path, fault):
+    path = tmp_path / "folder" / "file.txt"
+    if fault == "a file is in the way":
+        (tmp_path / "folder").touch()
+    else:
+        (path / "in it").mkdir(parents=True)
+    sentence = r"file\.txt could not be written \(.*another folder"
+    with pytest.raises(OSError, match=sentence), atomic_write(path) as written:
+        written.write_text("new")
+    assert not list(tmp_path.rglob("*.tmp*"))
+
+
+def test_what_may_not_be_opened_is_not_said_to_be_damaged(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        open_to_read(tmp_path / "missing")
+    with pytest.raises(OSError, match=r"cannot be opened \(Is a directory\): make it a file"):
+        open_to_read(tmp_path)
 
 
 def test_disk_that_fills_up_keeps_the_old_file(tmp_path):

@@ -1,13 +1,44 @@
 """core.workers: results as they finish, from processes that may die, one thread each."""
 
 import os
+import signal
+import subprocess
+import sys
 
 import joblib
 import pytest
 import torch
 
 from unlearning.core import workers
+from unlearning.core.files import ROOT
 from unlearning.core.workers import DIED, _with_retries, imap_unordered
+
+# Run by another interpreter and so killed alone; its workers hold its output open.
+KILLED = """
+import multiprocessing, os, signal, sys, threading, time
+from unlearning.core.workers import imap_unordered
+
+moment, caller = sys.argv[1], os.getpid()
+
+def call(seed):
+    if moment == "at work" and seed > 1:
+        os.kill(caller, signal.SIGKILL)
+    while moment == "at work" and seed > 1:
+        pass
+    return seed
+
+def kill_at_start():
+    while not multiprocessing.active_children():
+        time.sleep(0.001)
+    os.kill(caller, signal.SIGKILL)
+
+if moment == "at start":
+    threading.Thread(target=kill_at_start).start()
+for item in imap_unordered(call, range(8), n_jobs=2):
+    if moment == "idle" and item[0] > 1:
+        time.sleep(1)  # all that was sent is done
+        os.kill(caller, signal.SIGKILL)
+"""
 
 
 @pytest.fixture
@@ -68,6 +99,37 @@ def test_exception_is_passed_on_after_the_items_in_flight(two_processes):
     assert 1 in found and len(found) < 10  # the one in flight, and no new ones
 
 
+@pytest.mark.parametrize("leave", ["sys.exit(3)", "raise KeyboardInterrupt", "raise GeneratorExit"])
+def test_what_ends_a_worker_is_named_and_does_not_end_the_caller(two_processes, leave):
+    def call(seed):
+        import sys  # noqa: F401, what leaves uses it
+
+        if seed == 1:
+            exec(leave)
+
+    with pytest.raises(RuntimeError, match=r"^seed 1 ended with .*: raise an Exception instead$"):
+        list(imap_unordered(call, range(3)))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+@pytest.mark.parametrize("moment", ["at start", "at work", "idle"])
+def test_workers_end_with_their_caller_at_whatever_moment_it_is_killed(moment):
+    command = [sys.executable, "-c", KILLED, moment]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    # it was no timeout: the pipe is closed, so no worker is left
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
+def test_the_initializer_of_joblib_s_own_configuration_still_runs(tmp_path):
+    def touch(name):
+        (tmp_path / name).touch()
+
+    options = {"initializer": touch, "initargs": ("started",)}
+    with joblib.parallel_config(backend="loky", n_jobs=2, **options):
+        list(imap_unordered(str, range(2)))
+    assert (tmp_path / "started").exists()
+
+
 def test_item_of_a_worker_that_dies_is_run_again(tmp_path, two_processes):
     def die_once(seed):
         import os
@@ -106,7 +168,8 @@ def cluster():
     distributed = pytest.importorskip("distributed")
     dask = pytest.importorskip("dask")
     settings = {"scheduler.allowed-failures": 0, "nanny.pre-spawn-environ.OMP_NUM_THREADS": 2}
-    options = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    options = {"threads_per_worker": 1, "silence_logs": 50}
+    options |= {"host": "127.0.0.1", "dashboard_address": None}  # nothing for the network
     with (
         dask.config.set({f"distributed.{name}": value for name, value in settings.items()}),
         distributed.LocalCluster(n_workers=2, **options) as running,

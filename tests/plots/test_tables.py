@@ -26,6 +26,19 @@ def test_comparison_draws_20_methods_each_in_its_style_and_at_its_number(tables)
         assert goals == pytest.approx([means["retrained"]])
 
 
+def test_comparison_without_what_it_shows_says_what_is_missing(tables):
+    numbers = tables["class 5"]
+    by_number = numbers.reset_index(drop=True)
+    for given, words in (
+        ({"s": numbers.drop(index="retrained")}, "'s' has no 'retrained', which the figure shows"),
+        ({"s": by_number}, "'s' has no 'retrained', which the figure shows"),
+        (numbers, "there are no tables to draw: give {scenario"),
+        ({}, "there are no tables to draw: give {scenario"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            plots.comparison(given, [TEST], title="t")
+
+
 def test_the_band_is_the_noise_floor_and_an_axis_has_a_point_at_least(tables):
     small = tables["class 5"]
     small[TEST, "mean"], small[TEST, "std"] = 0.95, np.nan

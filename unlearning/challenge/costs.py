@@ -11,6 +11,7 @@ import torch
 from ..core.devices import machine
 from ..core.loop import Timed
 from ..core.progress import Progress
+from ..many import check_seeds
 
 TIME = "time (% of retraining)"
 
@@ -27,7 +28,7 @@ def costs(makes: Mapping[str, Callable[[int], Timed]], seeds: Iterable[int]) -> 
     Returns:
         Name -> seconds (rounds,), and "device" and "torch", as ``load_or_run`` keeps them.
     """
-    seeds, threads = list(seeds), torch.get_num_threads()
+    seeds, threads = check_seeds(seeds), torch.get_num_threads()
     rounds = []
     torch.set_num_threads(1)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..core.files import is_plain_name, open_to_read
 from ..core.images import Images
 from ..data import channels_first
 from ..splitting import Split
@@ -19,6 +21,7 @@ from ..splitting import Split
 PARTS = ("retain", "forget", "validation", "test")
 NEEDED = ("retain", "forget")
 COLUMNS = ("image_id", "age_group")
+LARGEST = 2048 * 2048  # pixels of an image; a face has 32 x 32
 
 
 class Challenge(NamedTuple):
@@ -60,8 +63,10 @@ def load_challenge(
 
     Raises:
         FileNotFoundError: if retain.csv, forget.csv or an image is missing.
-        ValueError: if a csv lacks columns or rows, an age group does not exist, an image cannot be
-            read or has another size, or an image is listed twice.
+        OSError: if one of them cannot be opened.
+        ValueError: if a csv cannot be read or lacks columns or rows, an age group does not exist,
+            an image's name leads out of its folder, an image cannot be read, is too large or has
+            another size, or an image is listed twice.
     """
     folder = Path(folder)
     present = [part for part in PARTS if part in NEEDED or (folder / f"{part}.csv").exists()]
@@ -76,9 +81,13 @@ def load_challenge(
     return Challenge(*(sets.get(part) for part in PARTS), records)
 
 
-def _image_file(image_id: str) -> str:
+def _parts(image_id: str) -> tuple[str, str]:
     folder, _, name = image_id.partition("-")
-    return f"images/{folder}/{name}.png"
+    return folder, name
+
+
+def _image_file(image_id: str) -> str:
+    return "images/{}/{}.png".format(*_parts(image_id))
 
 
 def _read_records(file: Path, num_classes: int) -> pd.DataFrame:
@@ -89,9 +98,12 @@ def _read_records(file: Path, num_classes: int) -> pd.DataFrame:
             "faces of the challenge itself were never released; its download is an empty.txt)"
         )
     try:
-        rows = pd.read_csv(file, dtype={"image_id": str})
-    except pd.errors.ParserError as error:
-        raise ValueError(f"{file} cannot be read as a csv ({str(error).strip()})") from error
+        with open_to_read(file) as opened:
+            rows = pd.read_csv(opened, dtype={"image_id": str})
+    except (pd.errors.ParserError, UnicodeError) as error:
+        raise ValueError(
+            f"{file} cannot be read as a csv ({str(error).strip()}): save it as UTF-8"
+        ) from error
     except pd.errors.EmptyDataError:
         rows = pd.DataFrame()
     missing = [name for name in COLUMNS if name not in rows]
@@ -107,6 +119,12 @@ def _read_records(file: Path, num_classes: int) -> pd.DataFrame:
         raise ValueError(
             f"{file}: image {row.image_id} has age group {row.age_group}, but there are "
             f"{num_classes}, numbered from 0"
+        )
+    astray = [name for name in rows.image_id if not all(map(is_plain_name, _parts(name)))]
+    if astray:
+        raise ValueError(
+            f"{file}: image_id {astray[0]!r} must be a folder and a name, as 12-345 is, which lead "
+            "nowhere else"
         )
     rows = rows.assign(age_group=groups.astype(np.int64))
     return rows.sort_values("image_id", ignore_index=True)  # ids sort like paths
@@ -147,8 +165,12 @@ def _decode(part: str, folder: Path, files: Sequence[str]) -> Tensor:
 
 
 def _read_pixels(file: Path) -> np.ndarray:
-    try:
-        with Image.open(file) as opened:
-            return np.asarray(opened.convert("RGB"))
-    except (OSError, SyntaxError) as error:  # Pillow raises the latter for a damaged PNG
-        raise ValueError(f"{file} cannot be read as an image ({error})") from error
+    with open_to_read(file) as opened, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(opened) as image:
+                if image.width * image.height > LARGEST:
+                    raise ValueError(f"{image.width} x {image.height} pixels are too many")
+                return np.asarray(image.convert("RGB"))
+        except Exception as error:  # of a damaged file, Pillow raises errors of many kinds
+            raise ValueError(f"{file} cannot be read as an image ({error})") from error

@@ -13,10 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..core.archives import check_state, read_member, read_tensors, room_for
 from ..core.configuration import as_json, check_or_write_config
-from ..core.files import atomic_write
+from ..core.files import atomic_write, is_plain_name, open_to_read
 from ..core.progress import Progress
 from ..core.workers import imap_unordered
+from ..many import check_seeds
 
 COUNT = 512  # checkpoints of a submission, exactly
 NAME = "unlearned_checkpoint"
@@ -37,8 +39,8 @@ def write_checkpoints(
     """Unlearn ``count`` times and write ``<name>_<i>.pth``, the weights of ``unlearn(seed + i)``.
 
     A checkpoint is a state dict of tensors only. It appears whole or not at all, and one that
-    exists is not made again: after a kill at any moment, the same call continues. Networks are made
-    on joblib's workers, see ``run_many``; on a GPU pass ``n_jobs=1``.
+    exists and is undamaged is not made again: after a kill at any moment, the same call continues.
+    Networks are made on joblib's workers, see ``run_many``; on a GPU pass ``n_jobs=1``.
 
     Args:
         unlearn: ``unlearn(seed) -> network``.
@@ -55,16 +57,18 @@ def write_checkpoints(
         The files, in order.
 
     Raises:
-        ValueError: if the folder holds other checkpoints, or a network's weights differ from the
-            original's in name or shape or are not finite.
+        ValueError: if the folder holds other checkpoints, a network's weights differ from the
+            original's in name or shape or are not finite, or ``name`` or ``seed`` is none.
         RuntimeError, Exception: as ``run_many``.
     """
-    folder = Path(folder)
+    folder, (seed,) = Path(folder), check_seeds([seed])
+    _check_name(name)
     about = {"original": _digest_of_weights(original), "seed": seed, "half": half}
     check_or_write_config(folder, {**about, "configuration": as_json(configuration)})
     files = {seed + number: folder / f"{name}_{number}.pth" for number in range(count)}
-    missing = [own for own, file in files.items() if not _is_complete(file)]
-    shapes = _shapes_of(original.state_dict())
+    state = original.state_dict()
+    missing = [own for own, file in files.items() if not _is_whole(file, state)]
+    shapes = _shapes_of(state)
 
     def make(own: int) -> bytes:
         return _as_checkpoint(unlearn(own).state_dict(), shapes, half=half)
@@ -91,6 +95,7 @@ def zip_submission(
         ValueError: if one is damaged, or the folder holds others.
     """
     folder, path = Path(folder), Path(path)
+    _check_name(name)
     files = [folder / f"{name}_{number}.pth" for number in range(count)]
     missing = [file for file in files if not file.exists()]
     if missing:
@@ -98,12 +103,10 @@ def zip_submission(
             f"{len(missing)} of {count} checkpoints are missing, the first is {missing[0]}: "
             "call write_checkpoints again, which continues where it stopped"
         )
-    damaged = [file for file in files if not _is_complete(file)]
+    damaged = next((file for file in files if not _is_whole(file)), None)
     if damaged:
-        raise ValueError(
-            f"{damaged[0]} is damaged: call write_checkpoints again, which replaces it"
-        )
-    others = sorted(set(folder.glob("*.pth")) - set(files))
+        raise ValueError(f"{damaged} is damaged: call write_checkpoints again, which replaces it")
+    others = sorted({*folder.glob("[!.]*.pth")} - {*files})
     if others:
         raise ValueError(
             f"{others[0]} is not one of the {count} checkpoints of this submission: "
@@ -125,7 +128,7 @@ def checkpoint_names(source: Path) -> list[str]:
         names = [file.name for file in source.glob("*.pth")]
     else:
         try:
-            with zipfile.ZipFile(source) as archive:
+            with open_to_read(source) as opened, zipfile.ZipFile(opened) as archive:
                 names = archive.namelist()
         except zipfile.BadZipFile as error:
             raise ValueError(f"{source} cannot be read as a zip ({error})") from error
@@ -137,26 +140,40 @@ def checkpoint_names(source: Path) -> list[str]:
 
 def load_weights(model: nn.Module, source: Path, name: str) -> nn.Module:
     """Read one checkpoint of a folder or a zip into ``model``; tensors only, no pickled code."""
+    own = model.state_dict()
     try:
         if source.is_dir():
-            content = (source / name).read_bytes()
+            state = _read(source / name, room_for(own))
         else:
-            with zipfile.ZipFile(source) as archive:
-                content = archive.read(name)
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        model.load_state_dict(state)
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0]
+            content = read_member(source, name, room_for(own))
+            state = read_tensors(io.BytesIO(content), room_for(own))
+        check_state(state, own, types=False)
+    except ValueError as error:
         raise ValueError(
-            f"{name} of {source} cannot be read as weights of this network "
-            f"({type(error).__name__}: {reason})"
+            f"{name} of {source} cannot be read as weights of this network ({error})"
         ) from error
+    model.load_state_dict(state)
     return model
 
 
-def _is_complete(file: Path) -> bool:
-    """Whether a checkpoint was written to its end, where torch's format has its index."""
-    return file.is_file() and zipfile.is_zipfile(file)
+def _read(file: Path, most: int) -> dict[str, Tensor]:
+    with open_to_read(file) as opened:
+        return read_tensors(opened, most)
+
+
+def _is_whole(file: Path, like: dict[str, Tensor] | None = None) -> bool:
+    """Whether a file is an undamaged checkpoint, and of a network with such weights."""
+    try:  # torch.save compresses nothing
+        state = _read(file, room_for(like) if like else file.stat().st_size)
+        check_state(state, like or state, types=False)
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
+
+
+def _check_name(name: str) -> None:
+    if not is_plain_name(name):
+        raise ValueError(f"name must start the names of files, as {NAME!r} does, not {name!r}")
 
 
 def _shapes_of(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:

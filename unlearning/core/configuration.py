@@ -7,27 +7,42 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .files import atomic_write
+import numpy as np
+
+from .files import atomic_write, open_to_read
 
 
 def as_json(configuration: Any) -> Any:
     """Return the configuration as JSON reads it back, so that it can be compared with a file.
 
+    NumPy's numbers become Python's. Infinity and NaN are refused: NaN differs from itself.
+
     Raises:
         ValueError: if it holds something that JSON does not have.
     """
-    try:
-        return json.loads(json.dumps(configuration))
-    except TypeError as error:
-        raise ValueError(
-            f"a configuration must consist of numbers, texts, lists and dicts ({error})"
-        ) from error
+    return json.loads(_dump(configuration))
 
 
 def digest_of(configuration: Any) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of a configuration."""
-    text = json.dumps(configuration, sort_keys=True)
+    """The first 16 hexadecimal digits of the SHA-256 of a configuration, see ``as_json``."""
+    text = _dump(configuration, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _dump(configuration: Any, **options: Any) -> str:
+    try:
+        return json.dumps(configuration, default=_plain, allow_nan=False, **options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"a configuration must consist of finite numbers, texts, lists and dicts ({error})"
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as one of Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"not {type(value).__name__}")
 
 
 def check_or_write_config(folder: Path, configuration: dict) -> None:
@@ -48,7 +63,8 @@ def check_or_write_config(folder: Path, configuration: dict) -> None:
             tmp_path.write_text(json.dumps(configuration, indent=1, sort_keys=True))
         return
     try:
-        found = json.loads(file.read_text())
+        with open_to_read(file) as opened:
+            found = json.loads(opened.read())
     except ValueError as error:
         raise ValueError(
             f"{file} cannot be read ({error}), so the contents of {folder} are unknown: "

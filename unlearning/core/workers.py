@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -102,26 +100,16 @@ def _one_threaded(call: Callable[[Item], Any]) -> Callable[[Item], tuple]:
     """What a worker runs: (item, result, None), or (item, None, (exception pickled, traceback)).
 
     An inner function is sent by value, so that a worker imports this package only if ``call``
-    needs it. Exceptions are returned, since joblib drops other results when one is raised. A
-    process ends when the caller that started it is killed: otherwise it would keep its memory for
-    minutes, and work on an item that the next run does again.
+    needs it. Exceptions, also that of ``sys.exit``, are returned, since joblib drops other results
+    when one is raised.
     """
-    caller, watch = os.getpid(), "ends with the caller"
-
-    def end_with_the_caller() -> None:
-        while os.getppid() == caller:
-            time.sleep(0.5)
-        os._exit(1)
 
     def task(item: Item) -> tuple:
-        watched = any(thread.name == watch for thread in threading.enumerate())
-        if os.getppid() == caller and not watched:
-            threading.Thread(target=end_with_the_caller, name=watch, daemon=True).start()
         torch.set_num_threads(1)
         try:
             with threadpool_limits(1):
                 return item, call(item), None
-        except Exception as error:
+        except BaseException as error:
             trace = traceback.format_exc()
             try:
                 return item, None, (cloudpickle.dumps(error), trace)
@@ -131,12 +119,42 @@ def _one_threaded(call: Callable[[Item], Any]) -> Callable[[Item], tuple]:
     return task
 
 
+def _watching() -> Callable:
+    """What a worker runs first: it watches its caller, then runs the user's own initializer.
+
+    A worker ends when the caller that started it is gone, killed for example: otherwise it would
+    keep its memory for ever, and work on an item that the next run does again. The inner function
+    is sent by value and imports nothing that is slow, so that it watches from the worker's start.
+    """
+
+    def start(caller: int, initializer: Callable | None = None, arguments: tuple = ()) -> None:
+        import os
+        import threading
+        import time
+
+        def watch() -> None:
+            while os.getppid() == caller:
+                time.sleep(0.2)
+            os._exit(1)
+
+        threading.Thread(target=watch, name="ends with the caller", daemon=True).start()
+        if initializer is not None:
+            initializer(*arguments)
+
+    return start
+
+
+_watch_caller = _watching()  # always the same, or joblib would start other workers for every call
+
+
 def _raise_here(item: Hashable, pickled: bytes, trace: str) -> None:
     """Raise a worker's exception here, with its traceback there as the cause."""
     try:
         error = cloudpickle.loads(pickled)
     except Exception:
         error = RuntimeError(trace.strip().splitlines()[-1])
+    if not isinstance(error, Exception):  # it would end this process too
+        error = RuntimeError(f"{describe(item)} ended with {error!r}: raise an Exception instead")
     raise error from InWorker(f"on {describe(item)}, in a process of its own\n\n{trace}")
 
 
@@ -149,8 +167,15 @@ def _on_workers(n_jobs: int, task: Callable, items: Iterable[Item]) -> Iterator[
             in_flight.add(item)
             yield delayed(task)(item)
 
+    given = getattr(get_active_backend()[0], "backend_kwargs", {})  # of joblib.parallel_config
+    initial = os.getpid(), given.get("initializer"), given.get("initargs", ())
     parallel = Parallel(
-        n_jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs"
+        n_jobs,
+        return_as="generator_unordered",
+        batch_size=1,
+        pre_dispatch="n_jobs",
+        initializer=_watch_caller,
+        initargs=initial,
     )
     try:
         with _closing_silently(parallel(handing_out())) as outcomes:

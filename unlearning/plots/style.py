@@ -106,12 +106,17 @@ def scenario_panels(
 
 
 def check(tables: Tables, columns: Iterable[str]) -> None:
-    """Raise ValueError if a table lacks the row "retrained" or a column."""
+    """Raise ValueError if there are no tables, or one lacks the row "retrained" or a column."""
+    if not isinstance(tables, Mapping) or not tables:
+        raise ValueError("there are no tables to draw: give {scenario: what report.table returns}")
     for scenario, numbers in tables.items():
-        there = [*numbers.index, *numbers.columns.unique(0)]
+        there = [*map(str, [*numbers.index, *numbers.columns.unique(0)])]
         missing = [name for name in ("retrained", *columns) if name not in there]
         if missing:
-            raise ValueError(f"{scenario!r} has no {missing[0]!r}; it has {', '.join(there)}")
+            raise ValueError(
+                f"{scenario!r} has no {missing[0]!r}, which the figure shows; it has "
+                f"{', '.join(there)}"
+            )
 
 
 def draw_goal(axis: Axes, direction: str, name: str, numbers: pd.DataFrame) -> None:

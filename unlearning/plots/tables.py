@@ -28,6 +28,7 @@ def comparison(
             mean is drawn dashed; a row "retrained again" gives a band, the noise floor.
         columns: which numbers to draw; a panel is empty where a scenario lacks its number.
     """
+    style.check(tables, [])
     heights = [len(numbers) + 2.6 for numbers in tables.values()]
     longest = max(len(name) for numbers in tables.values() for name in numbers.index)
     size = (2.1 + INCHES * longest / len(columns), 0.25 * np.mean(heights))
