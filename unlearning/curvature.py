@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .core.batches import Batches, fixed_order, read_pairs
-from .core.checks import check_logits, check_precision
+from .core.checks import check_logits, check_module, check_precision
 from .core.devices import device_of, dtype_of, generator_from, on_device, performance_settings
 from .core.layers import copy_of, has_own_parameters, unwrapped
 
@@ -50,6 +50,7 @@ def fisher_diagonal(
     """
     if estimator not in ("exact", "sampled"):
         raise ValueError(f'estimator must be "exact" or "sampled", not {estimator!r}')
+    check_module(model)
     check_precision(model)
     model, prefix = unwrapped(model)
     model = copy_of(model).eval().requires_grad_(False)

@@ -9,6 +9,7 @@ from torch import nn
 
 from unlearning.core.checks import (
     check_logits,
+    check_module,
     check_number,
     check_pair,
     check_precision,
@@ -18,6 +19,8 @@ from unlearning.core.checks import (
     kind_of,
     warn_of_probabilities,
 )
+from unlearning.core.devices import device_of
+from unlearning.core.layers import copy_of
 
 IMAGES, LABELS = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 2])
 
@@ -33,7 +36,8 @@ def test_a_pair_is_images_and_one_whole_number_for_each():
         ((IMAGES.int(), LABELS), "images must be normalised floats .* not torch.int32"),
         ((IMAGES, LABELS.bool()), r"labels must be whole numbers of shape \(3,\).* torch.bool"),
         ((IMAGES, LABELS[:2]), r"of shape \(3,\), one class per image, not .* \(2,\)"),
-        ((IMAGES[0, 0], torch.tensor(3)), r"of shape \(2,\), one class per image, not .* \(\)"),
+        ((IMAGES[0], LABELS[0]), "not one image and its label: give the loader a batch_size"),
+        ((IMAGES[:0], LABELS[:0]), "but one holds nothing: leave empty batches out"),
     ]:
         with pytest.raises(ValueError, match=words):
             check_pair(wrong)
@@ -102,3 +106,14 @@ def test_half_precision_is_named_with_its_parameter():
         ValueError, match=r"1\.weight is in bfloat16, .* call model\.float\(\) first"
     ):
         check_precision(model)
+
+
+def test_what_is_no_network_or_has_no_shapes_yet_is_refused():
+    for wrong, words in [
+        (None, "must be an nn.Module, not a NoneType"),
+        (lambda x: x, "must be an nn.Module, not a function"),
+        (nn.Sequential(nn.Flatten(), nn.LazyLinear(2)), "has lazy layers, .*: call it on a batch"),
+    ]:
+        for function in (check_module, copy_of, device_of):
+            with pytest.raises(ValueError, match=words):
+                function(wrong)

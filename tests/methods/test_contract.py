@@ -202,6 +202,9 @@ WRONG = [
     ("impair_repair", {"forget_classes": []}, "forget_classes is empty"),
     ("impair_repair", {"noise_ratio": math.nan}, "must be positive, not 16 and nan"),
     ("student_teacher", {"temperature": 0}, "temperature .* positive, not 0"),
+    ("student_teacher", {"temperature": math.inf}, "temperature .* positive, not inf"),
+    ("impair_repair", {"noise_penalty": math.nan}, "noise_penalty must be one number in"),
+    ("selective_forgetting", {"max_variance": math.nan}, "max_variance must be one number in"),
     ("student_teacher", {"retain_fraction": 1.1}, "above 0 and at most 1, not 1.1"),
     ("student_teacher", {"bad_teacher": network(outputs=1)}, "1 outputs, the network 4"),
 ]

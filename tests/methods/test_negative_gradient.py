@@ -55,3 +55,19 @@ def test_plus_weighs_the_two_gradients_by_alpha(alpha, retain, forget):
     pairs = [(*batch, *forget[place % 2]) for place, batch in enumerate(retain)]
     sgd(model, pairs, by_hand, lr=0.1)
     assert_close(found, model, rtol=1e-7)
+
+
+def test_plus_stops_climbing_where_the_forget_loss_is_that_of_a_guess(retain, forget):
+    model, batches = network().double(), doubled(retain)
+    forget = [(x, y) for x, y in doubled(forget)]
+    options = {"epochs": 1, "lr": 0.1, "alpha": 0.3, "weight_decay": 0, "stop_at_chance": True}
+    found = negative_gradient_plus(model, batches, forget, **options)
+
+    def by_hand(model, x, y, forget_x, forget_y):
+        forget_loss = usual_loss(model, forget_x, forget_y)
+        climbs = float(forget_loss.detach() < math.log(4))
+        return 0.3 * usual_loss(model, x, y) - 0.7 * climbs * forget_loss
+
+    pairs = [(*batch, *forget[place % 2]) for place, batch in enumerate(batches)]
+    sgd(model, pairs, by_hand, lr=0.1)
+    assert_close(found, model, rtol=1e-7)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable
+from itertools import chain
 from operator import index
 from textwrap import shorten
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 BATCH = "a batch must be (images (B, ...), labels (B,)), two tensors"
 TOLERANCE = 1e-3  # by how much a row of probabilities may miss a sum of 1
@@ -25,6 +27,8 @@ def check_tensors(batch: Any) -> tuple[Tensor, ...]:
     """
     if not isinstance(batch, list | tuple) or not all(isinstance(part, Tensor) for part in batch):
         raise ValueError(f"{BATCH}, not {kind_of(batch)}: wrap the loader, or use a DataLoader")
+    if any(part.shape[:1] == (0,) for part in batch):
+        raise ValueError(f"{BATCH}, but one holds nothing: leave empty batches out")
     return tuple(batch)
 
 
@@ -37,6 +41,8 @@ def check_pair(batch: Any) -> tuple[Tensor, Tensor]:
     if isinstance(batch, list | tuple) and len(batch) != 2:
         raise ValueError(f"{BATCH}, not {kind_of(batch)}: wrap the loader so that it yields these")
     images, labels = check_tensors(batch)
+    if labels.ndim == 0:
+        raise ValueError(f"{BATCH}, not one image and its label: give the loader a batch_size")
     if not images.is_floating_point() or images.ndim < 2:
         raise ValueError(
             f"images must be normalised floats (B, ...), not {images.dtype} of shape "
@@ -98,6 +104,17 @@ def kind_of(value: Any) -> str:
         return f"{article} {name}"
     parts = ", ".join(sorted({type(part).__name__ for part in value}))
     return f"{article} {name} of {len(value)} ({parts})"
+
+
+def check_module(model: Any) -> None:
+    """Raise a ValueError unless this is an ``nn.Module`` whose parameters have their shapes."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"the network must be an nn.Module, not {kind_of(model)}")
+    if any(is_lazy(tensor) for tensor in chain(model.parameters(), model.buffers())):
+        raise ValueError(
+            "the network has lazy layers, which take their shapes from the first images: call it "
+            "on a batch before it is used here"
+        )
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:

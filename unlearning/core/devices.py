@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from .checks import check_whole
+from .checks import check_module, check_whole
 
 
 def pick_device() -> torch.device:
@@ -41,7 +41,12 @@ def machine() -> dict[str, str]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the network is; the CPU for one that holds no tensor."""
+    """Where the network is; the CPU for one that holds no tensor.
+
+    Raises:
+        ValueError: if it is not an ``nn.Module``, or has lazy layers.
+    """
+    check_module(model)
     return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
 
 

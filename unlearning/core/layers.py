@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 
-from .checks import check_logits
+from .checks import check_logits, check_module
 from .devices import device_of, dtype_of, on_device, seeded
 
 NORMALISATIONS = (
@@ -31,6 +31,7 @@ def copy_of(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: if the network holds something that cannot be copied.
     """
+    check_module(model)
     computed = _computed_tensors([vars(module) for module in model.modules()])
     try:
         return copy.deepcopy(model, {id(one): one.detach().clone() for one in computed})

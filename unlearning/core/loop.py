@@ -126,8 +126,9 @@ def minimise(
             hold NaN, or an option is out of range or does not exist.
     """
     _check_options(epochs, lr, momentum, weight_decay, final_lr)
+    device = device_of(model)
     check_precision(model)
-    batches, device, last = Rereadable(batches), device_of(model), use_channels_last(model)
+    batches, last = Rereadable(batches), use_channels_last(model)
     optimizer = _make_optimizer(model, optimizer, lr, momentum, weight_decay)
     steps = max(1, epochs * len(batches))
     scheduler = _make_schedule(optimizer, schedule, lr, final_lr, steps)

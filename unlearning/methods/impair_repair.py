@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.batches import Batches, Rereadable, classes_in, first_images, set_epoch
-from ..core.checks import check_classes, check_pair, check_whole, class_list
+from ..core.checks import check_classes, check_number, check_pair, check_whole, class_list
 from ..core.devices import generator_from
 from ..core.layers import copy_of
 from ..core.loop import minimise
@@ -76,6 +76,7 @@ def impair_repair(
         raise ValueError(
             f"noise_size and noise_ratio must be positive, not {noise_size} and {noise_ratio}"
         )
+    check_number("noise_penalty", noise_penalty, "[0, inf)")
     retain = Rereadable(retain)
     images = first_images(retain)
     classes = _check_forgettable(model, retain, images, forget_classes)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.batches import Batches, classes_in, first_images
-from ..core.checks import check_classes, class_list
+from ..core.checks import check_classes, check_number, class_list
 from ..core.devices import generator_from
 from ..core.layers import copy_of, logit_layers, weight_layers
 from ..core.loop import check_finite
@@ -73,6 +73,8 @@ def selective_forgetting(
         raise ValueError(f"alpha must be positive, not {alpha}")
     if scale_by not in ("std", "variance"):
         raise ValueError(f'scale_by must be "std" or "variance", not {scale_by!r}')
+    for name, bound in (("max_variance", max_variance), ("max_variance_last", max_variance_last)):
+        check_number(name, bound, "(0, inf]")
     model, generator = copy_of(model).eval(), generator_from(seed)
     last = _last_layer(model, retain, fisher)
     class_rows = _class_rows(forget_classes, retain, len(next(iter(last))))

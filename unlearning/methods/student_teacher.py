@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -56,7 +58,7 @@ def student_teacher(
         ValueError: if ``temperature`` is not positive, ``retain_fraction`` is outside (0, 1], or
             the bad teacher has a different number of outputs.
     """
-    if not temperature > 0:
+    if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive, not {temperature}")
     if not 0 < retain_fraction <= 1:
         raise ValueError(f"retain_fraction must be above 0 and at most 1, not {retain_fraction}")
