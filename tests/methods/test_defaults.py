@@ -42,5 +42,5 @@ def test_a_class_of_mnist_is_forgotten(name, known):
         )
     found = METHODS[name](model, **data, **given)
     before, after = (accuracy(*predict(one, split.forget.batches(100))) for one in (model, found))
-    assert before == 1.0 and after < 0.3
+    assert before > 0.99 and after < 0.3
     assert accuracy(*predict(found, split.retain.batches(100))) > 0.75
