@@ -138,6 +138,12 @@ def test_sweep_varies_one_hyperparameter_and_leaves_the_table_alone(setting):
     assert found.iloc[1]["average_gap"] == expected["average_gap"]
 
 
+def test_a_value_with_which_a_network_diverges_is_told_and_left_out_of_a_sweep(setting, capsys):
+    found = setting.sweep(fine_tune, scenarios=["class 2"], seeds=[1], lr=[0.01, 1e30], epochs=1)
+    assert found["lr"].tolist() == [0.01]
+    assert "class 2, lr 1e+30: " in capsys.readouterr().out
+
+
 def test_more_numbers_are_measured_for_every_row(tiny, tmp_path):
     def more(model, split, test):
         return {"weights_in_first_layer": float(model[1].weight.numel())}

@@ -18,7 +18,7 @@ from .core.devices import pick_device
 from .core.files import CHECKPOINTS, slug
 from .core.identity import described, identity_of
 from .core.images import Images
-from .core.loop import Timed, timed
+from .core.loop import Diverged, Timed, timed
 from .core.progress import Progress
 from .data import train_and_test
 from .hyperparameters import Method, bind, resolve, supports, swept
@@ -103,11 +103,8 @@ class Experiment:
 
     Args:
         name: of the set and the network, for titles.
-        train, test: images.
-        scenarios: by name.
-        seeds: one per repetition.
-        training: arguments of ``load_or_train``.
-        more, n_jobs, folder: as ``prepare``.
+        train, test, scenarios, seeds: images, scenarios by name, and one seed per repetition.
+        training, more, n_jobs, folder: arguments of ``load_or_train``, and as ``prepare``.
     """
 
     name: str
@@ -189,12 +186,11 @@ class Experiment:
         """Vary one hyperparameter, the one given as a list; the table stays as it is.
 
         Args:
-            method, scenarios: as ``run``.
-            seeds: only these; by default all.
+            method, scenarios, seeds: as ``run``; only these seeds, by default all.
             **hyperparameters: exactly one of them a list.
 
         Returns:
-            One row per run, with the columns "scenario", "seed", the hyperparameter, and numbers.
+            One row per run: scenario, seed, the hyperparameter and numbers; none where it diverged.
 
         Raises:
             ValueError: if not exactly one hyperparameter is a list.
@@ -207,7 +203,11 @@ class Experiment:
         with Progress(knob, len(todo) * len(chosen), unit="networks"):
             for scenario, value in todo:
                 own = {**hyperparameters, knob: value}
-                found = self._measure_method(method, scenario, chosen, own)
+                try:
+                    found = self._measure_method(method, scenario, chosen, own)
+                except Diverged as error:  # a figure would only show a gap
+                    print(f"{scenario}, {knob} {value}: {error}")
+                    continue
                 for seed, (numbers, _) in found.items():
                     rows.append({"scenario": scenario, "seed": seed, knob: value, **numbers})
         return pd.DataFrame(rows)
