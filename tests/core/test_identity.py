@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from unlearning import METHODS
+from unlearning.core.configuration import digest_of
 from unlearning.core.identity import described, identity_of
 
 PACKAGE = Path(__file__).resolve().parents[2] / "unlearning"
@@ -132,3 +133,8 @@ def test_objects_are_described_by_their_content_and_plain_values_are_kept(tiny, 
     assert described({"a": [nn.ReLU()]}) == {"a": [{"train": "digest"}]}
     with pytest.raises(ValueError, match="a generator cannot be a part of a configuration"):
         described({"images": (image for image in "ab")})
+
+
+def test_an_infinite_value_can_be_part_of_a_configuration():
+    found = described({"bound": float("inf"), "other": 1.5})
+    assert found == {"bound": "inf", "other": 1.5} and digest_of(found)

@@ -1,6 +1,7 @@
 """Functions and options as a part of a configuration, so that an edit is noticed."""
 
 import dis
+import math
 import sys
 from dataclasses import fields, is_dataclass
 from functools import partial
@@ -30,7 +31,7 @@ def identity_of(value: Any, within: tuple[int, ...] = ()) -> Any:
     """
     value = getattr(value, "about", value)  # an experiment changes with every run
     if value is None or isinstance(value, str | int | float):
-        return value
+        return value if not isinstance(value, float) or math.isfinite(value) else str(value)
     if id(value) in within:  # a recursive function, for example
         return f"within itself: {type(value).__name__}"
     parts = partial(identity_of, within=(*within, id(value)))
