@@ -80,9 +80,8 @@ def prepare(
     """
     train, test = train_and_test(dataset, train_size=train_size, test_size=test_size)
     check_network(fresh_network(model, train, 0), train)
-    title = dataset if isinstance(dataset, str) else "own images"
     experiment = Experiment(
-        name=report.setting_name(title, name_of(model)),
+        name=report.setting_name(dataset, name_of(model)),
         train=train.to(pick_device()),
         test=test.to(pick_device()),
         scenarios=scenarios_of(scenarios, train),
@@ -195,7 +194,7 @@ class Experiment:
         Raises:
             ValueError: if not exactly one hyperparameter is a list.
         """
-        knob, rows = swept(hyperparameters), []
+        knob, rows, told = swept(hyperparameters), [], ""
         chosen = self.seeds if seeds is None else check_seeds(seeds)
         if unknown := set(chosen) - set(self.seeds):  # nothing was retrained to compare with
             raise ValueError(f"seed {min(unknown)} was not prepared: there are {self.seeds}")
@@ -206,10 +205,11 @@ class Experiment:
                 try:
                     found = self._measure_method(method, scenario, chosen, own)
                 except Diverged as error:  # a figure would only show a gap
-                    print(f"{scenario}, {knob} {value}: {error}")
+                    told += f"{scenario}, {knob} {value}: {error}\n"
                     continue
                 for seed, (numbers, _) in found.items():
                     rows.append({"scenario": scenario, "seed": seed, knob: value, **numbers})
+        print(told, end="")  # the bar is gone
         return pd.DataFrame(rows)
 
     def records(self, scenario: str) -> list[dict]:

@@ -103,13 +103,14 @@ def _with_spread(mean: float, std: float, digits: int) -> str:
     return f"{mean:.{digits}f}" + ("" if np.isnan(std) else f" ± {std:.{digits}f}")
 
 
-def setting_name(dataset: str, model: str) -> str:
-    """Name of a data set and a network as titles have it.
+def setting_name(dataset: object, model: str) -> str:
+    """Name of a data set and a network as titles have it; a set without a name is your own.
 
     >>> setting_name("fashion_mnist", "cnn"), setting_name("cifar10", "torchvision/resnet18")
     ('Fashion-MNIST, CNN', 'CIFAR-10, resnet18')
     """
-    title = SOURCES[dataset].title if dataset in SOURCES else dataset
+    named = dataset if isinstance(dataset, str) else "own images"
+    title = SOURCES[named].title if named in SOURCES else named
     name = str(model).rpartition("/")[2]
     return f"{title}, {name.upper() if name in ('mlp', 'cnn') else name}"
 
