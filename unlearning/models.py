@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from .core.checks import check_logits
 from .core.devices import device_of
 from .core.images import Images
 from .core.layers import eval_mode
@@ -100,11 +101,7 @@ def check_network(network: nn.Module, images: Images) -> None:
             f"the network cannot read images of {_size(images)} ({str(error).splitlines()[0]}): "
             "give it others, or make one that can"
         ) from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        shape = getattr(logits, "shape", None)
-        found = type(logits).__name__ if shape is None else f"shape {tuple(shape)}"
-        raise ValueError(f"the network must return logits (B, K), not {found}: wrap it")
-    if logits.shape[1] < images.num_classes:
+    if check_logits(logits).shape[1] < images.num_classes:
         raise ValueError(
             f"the network has {logits.shape[1]} outputs, but there are {images.num_classes} "
             "classes: make one with as many outputs"
