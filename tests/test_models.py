@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from unlearning import build
-from unlearning.core.devices import seeded
 from unlearning.core.layers import weight_layers
+from unlearning.core.randomness import seeded
 from unlearning.models import BasicBlock, check_network, own_network
 
 COLOUR = {"in_channels": 3, "image_size": 32}

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from unlearning import Diverged, build, load_or_train, predict, train, training
-from unlearning.core.devices import seeded
 from unlearning.core.loop import minimise
 from unlearning.core.losses import classification_loss, cross_entropy
+from unlearning.core.randomness import seeded
 from unlearning.training import digest_of_images, fresh_network
 
 

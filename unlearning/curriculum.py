@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .core.images import Images
+from .core.randomness import generator_from
 from .training import predict
 
 ORDERS = ("easy_first", "hard_first", "random")
@@ -36,7 +37,7 @@ def curriculum(
     if order not in ORDERS:
         raise ValueError(f"order must be one of {', '.join(ORDERS)}, not {order!r}")
     if order == "random":
-        generator = torch.Generator().manual_seed(seed)
+        generator = generator_from(seed)
         return images.select(torch.randperm(len(images), generator=generator))
     logits, labels = predict(model, images.sequential_batches())
     logits, own = logits.double(), F.one_hot(labels, logits.shape[-1]).bool()  # (S, K)

@@ -12,8 +12,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .core.batches import Batches, fixed_order, read_pairs
 from .core.checks import check_logits, check_module, check_precision
-from .core.devices import device_of, dtype_of, generator_from, on_device, performance_settings
+from .core.devices import device_of, dtype_of, on_device, performance_settings, with_gradients
 from .core.layers import copy_of, has_own_parameters, unwrapped
+from .core.randomness import generator_from
 
 _CHUNK_FLOATS = 2**26  # per-example gradients held at once: 256 MB
 
@@ -57,7 +58,8 @@ def fisher_diagonal(
     device, dtype, generator = device_of(model), dtype_of(model), generator_from(seed)
     total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     count, add = 0, None
-    with performance_settings(model), fixed_order(batches, device), sdpa_kernel(SDPBackend.MATH):
+    speed, attention = performance_settings(model), sdpa_kernel(SDPBackend.MATH)
+    with speed, attention, fixed_order(batches, device), with_gradients():
         for images, _ in read_pairs(batches):
             (images,) = on_device([images], device, channels_last=False, dtype=dtype)
             if add is None:

@@ -117,7 +117,7 @@ def check_seeds(seeds: Iterable[int]) -> list[int]:
         ValueError: if they are anything else.
     """
     try:
-        found = [index(seed) for seed in seeds]
+        found = [index(None if isinstance(seed, bool) else seed) for seed in seeds]
     except TypeError:
         raise ValueError(f"seeds must be whole numbers, such as [0, 1, 2], not {seeds!r}") from None
     if not found:

@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.core.groupby import DataFrameGroupBy
 from scipy import stats
 
-from .core.files import MINE, RESULTS, ROOT, atomic_write, slug
+from .core.files import MINE, RESULTS, ROOT, atomic_write, is_plain_name, slug
 from .data import SOURCES
 
 STANDARD = (
@@ -52,6 +52,8 @@ def table(rows: Sequence[Mapping]) -> pd.DataFrame:
     if len(rows) == 0:
         raise ValueError("there are no rows to make a table of")
     runs = pd.DataFrame(rows)
+    if not {"method", "seed"} <= {*runs} or runs[["method", "seed"]].isna().any(axis=None):
+        raise ValueError('every row needs a "method" and a "seed", by which runs are told apart')
     twice = runs.duplicated(["method", "seed"])
     if twice.any():
         method, seed = runs.loc[twice, ["method", "seed"]].iloc[0]
@@ -135,6 +137,8 @@ def save(rows: Sequence[Mapping], folder: Path | str, name: str) -> pd.DataFrame
     Returns:
         The table of ``table(rows)``.
     """
+    if not is_plain_name(name):
+        raise ValueError(f"name must start the names of files, as 'class-5' does, not {name!r}")
     numbers, runs = table(rows), pd.DataFrame(rows)
     write_csv(runs, Path(folder) / f"{name}_runs.csv")
     groups = _numbers_by_method(runs).agg(half_width)

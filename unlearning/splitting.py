@@ -12,6 +12,7 @@ from torch import Tensor
 from .core.checks import class_list
 from .core.images import Images
 from .core.own_sets import labels_of
+from .core.randomness import generator_from
 
 CIFAR20 = {  # superclass -> its five classes of CIFAR-100: Krizhevsky 2009, chapter 3
     "aquatic mammals": (4, 30, 55, 72, 95),
@@ -157,7 +158,7 @@ def forget_random(
             f"{count} of {len(images)} images cannot be forgotten: the forget set and the retain "
             "set must both hold at least one image"
         )
-    generator = torch.Generator().manual_seed(seed)
+    generator = generator_from(seed)
     return forget_indices(images, torch.randperm(len(images), generator=generator)[:count])
 
 

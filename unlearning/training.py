@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .core.batches import Batches, fixed_order, read_pairs
 from .core.checkpoints import load_checkpoint, save_checkpoint
-from .core.checks import check_labels, check_logits, warn_of_probabilities
+from .core.checks import check_labels, check_logits, check_module, warn_of_probabilities
 from .core.configuration import digest_of
 from .core.devices import (
     device_of,
@@ -21,7 +21,6 @@ from .core.devices import (
     on_device,
     performance_settings,
     pick_device,
-    seeded,
     use_channels_last,
 )
 from .core.files import CHECKPOINTS, slug
@@ -29,6 +28,7 @@ from .core.identity import identity_of
 from .core.layers import eval_mode
 from .core.loop import Diverged, Timed, minimise, timed
 from .core.losses import classification_loss
+from .core.randomness import seeded
 from .data import Images
 from .models import build, check_network, name_of, own_network
 
@@ -98,6 +98,7 @@ def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
     Warns:
         UserWarning: if the outputs are probabilities, of a network that ends in a softmax.
     """
+    check_module(model)
     device, channels_last, dtype = device_of(model), use_channels_last(model), dtype_of(model)
     logits, labels = [], []
     with (

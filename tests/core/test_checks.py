@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from unlearning import predict
 from unlearning.core.checks import (
     check_logits,
     check_module,
@@ -19,7 +20,6 @@ from unlearning.core.checks import (
     kind_of,
     warn_of_probabilities,
 )
-from unlearning.core.devices import device_of
 from unlearning.core.layers import copy_of
 
 IMAGES, LABELS = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 2])
@@ -114,6 +114,6 @@ def test_what_is_no_network_or_has_no_shapes_yet_is_refused():
         (lambda x: x, "must be an nn.Module, not a function"),
         (nn.Sequential(nn.Flatten(), nn.LazyLinear(2)), "has lazy layers, .*: call it on a batch"),
     ]:
-        for function in (check_module, copy_of, device_of):
+        for function in (check_module, copy_of, lambda model: predict(model, [])):
             with pytest.raises(ValueError, match=words):
                 function(wrong)

@@ -15,10 +15,10 @@ from unlearning.core.devices import (
     on_device,
     performance_settings,
     pick_device,
-    seeded,
     use_bfloat16,
     use_channels_last,
 )
+from unlearning.core.randomness import seeded
 
 
 def test_device_is_cuda_else_mps_else_the_cpu(monkeypatch):

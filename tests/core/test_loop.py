@@ -14,10 +14,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from unlearning import Diverged, build, predict
-from unlearning.core.devices import seeded
 from unlearning.core.layers import normalisation_layers
 from unlearning.core.loop import _LossWatch, minimise
 from unlearning.core.losses import classification_loss
+from unlearning.core.randomness import seeded
 
 CPU = torch.device("cpu")
 

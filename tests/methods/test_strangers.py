@@ -2,8 +2,10 @@
 
 import copy
 import inspect
+import random
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from by_hand import assert_same, differ, weights
@@ -293,3 +295,91 @@ def test_a_network_that_cannot_be_copied_or_trained_says_so():
         with pytest.raises(ValueError, match="no parameter of the network requires a gradient"):
             function(still, pairs())
     assert relabelled(lambda labels: labels)[0][1].shape == (16,)
+
+
+def biased(head):
+    return nn.Sequential(*list(known())[:3], head)
+
+
+class AddBias(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(10))
+
+    def forward(self, x):
+        return x + self.bias
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda: nn.utils.parametrizations.weight_norm(nn.Linear(32, 10)),
+        lambda: nn.Sequential(nn.Linear(32, 10, bias=False), AddBias()),
+        lambda: nn.Sequential(nn.Linear(32, 10), nn.PReLU(10)),
+    ],
+)
+def test_a_class_whose_rows_cannot_be_reset_is_refused_and_not_kept_in_silence(head):
+    with pytest.raises(ValueError, match="cannot be told which layers make this network's logits"):
+        selective_forgetting(biased(head()), pairs(KEPT), forget_classes=[9])
+
+
+def test_what_was_set_to_eval_mode_by_hand_stays_so_through_both_stages():
+    model = mlp(nn.BatchNorm1d(32)).train()
+    model[2].eval()
+    found = impair_repair(model, pairs(KEPT), 9, noise_size=8, noise_steps=2)
+    assert torch.equal(found[2].running_mean, model[2].running_mean)
+
+
+class OwnOrder(torch.utils.data.Sampler):
+    """Draws from a generator object of its own, of NumPy or of Python."""
+
+    def __init__(self, generator):
+        self.generator = generator
+
+    def __len__(self):
+        return 96
+
+    def __iter__(self):
+        order = list(range(96))
+        self.generator.shuffle(order)
+        return iter(order)
+
+
+@pytest.mark.parametrize("generator", [random.Random(0), np.random.default_rng(0)])
+def test_generators_that_a_sampler_holds_are_seeded_and_left_as_they_were(generator):
+    batches = DataLoader(
+        torch.utils.data.TensorDataset(IMAGES, LABELS), 16, sampler=OwnOrder(generator)
+    )
+    first, again = (predict(known(), batches)[0] for _ in range(2))
+    assert torch.equal(first, again)
+    assert_same(*(fine_tune(known(), batches) for _ in range(2)))
+
+
+def test_gradients_are_recorded_where_the_caller_switched_them_off_and_never_reach_the_images(
+    method,
+):
+    images = [(x.clone().requires_grad_(), y) for x, y in pairs(KEPT)]
+    wanted = call(METHODS[method], known(), pairs(KEPT))
+    with torch.no_grad():
+        assert_same(call(METHODS[method], known(), pairs(KEPT)), wanted)
+    assert_same(call(METHODS[method], known(), images), wanted)
+    assert all(x.grad is None for x, _ in images)
+
+
+def test_a_loader_whose_workers_persist_is_not_read_within_its_own_reading():
+    batches = loader(num_workers=1, persistent_workers=True)
+    for function in (
+        lambda: relearn_time(mlp(), batches, batches, target=1.0),
+        lambda: negative_gradient_plus(known(), batches, batches),
+    ):
+        with pytest.raises(ValueError, match="persistent_workers=True cannot be read twice at a"):
+            function()
+
+
+def test_a_fisher_diagonal_of_another_network_is_refused():
+    own = fisher_diagonal(known(), pairs())
+    for wrong in ({}, own | {"1.weight": own["3.weight"]}, own | {"1.bias": -own["1.bias"] - 1}, 5):
+        with pytest.raises(ValueError, match="fisher has no values of at least 0 of shape"):
+            selective_forgetting(known(), pairs(), fisher=wrong)
+    with pytest.raises(ValueError, match="labels go from 0 to 10, but the network has 10 outputs"):
+        selective_forgetting(known(), relabelled(lambda y: y + (y == 9)))

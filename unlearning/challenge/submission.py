@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.archives import check_state, read_member, read_tensors, room_for
+from ..core.checks import check_module, check_whole
 from ..core.configuration import as_json, check_or_write_config
 from ..core.files import atomic_write, is_plain_name, open_to_read
 from ..core.progress import Progress
@@ -61,7 +62,7 @@ def write_checkpoints(
             original's in name or shape or are not finite, or ``name`` or ``seed`` is none.
         RuntimeError, Exception: as ``run_many``.
     """
-    folder, (seed,) = Path(folder), check_seeds([seed])
+    folder, (seed,), count = Path(folder), check_seeds([seed]), check_whole("count", count, least=1)
     _check_name(name)
     about = {"original": _digest_of_weights(original), "seed": seed, "half": half}
     check_or_write_config(folder, {**about, "configuration": as_json(configuration)})
@@ -71,7 +72,9 @@ def write_checkpoints(
     shapes = _shapes_of(state)
 
     def make(own: int) -> bytes:
-        return _as_checkpoint(unlearn(own).state_dict(), shapes, half=half)
+        network = unlearn(own)
+        check_module(network)
+        return _as_checkpoint(network.state_dict(), shapes, half=half)
 
     done = count - len(missing)
     bar = Progress("unlearning", count, done=done, unit="networks")
@@ -103,7 +106,8 @@ def zip_submission(
             f"{len(missing)} of {count} checkpoints are missing, the first is {missing[0]}: "
             "call write_checkpoints again, which continues where it stopped"
         )
-    damaged = next((file for file in files if not _is_whole(file)), None)
+    first = _read(files[0], files[0].stat().st_size) if _is_whole(files[0]) else None
+    damaged = next((file for file in files if not _is_whole(file, first)), None)
     if damaged:
         raise ValueError(f"{damaged} is damaged: call write_checkpoints again, which replaces it")
     others = sorted({*folder.glob("[!.]*.pth")} - {*files})

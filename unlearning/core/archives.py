@@ -132,7 +132,8 @@ def check_state(state: Any, like: Mapping[str, Tensor], *, types: bool = True) -
     Raises:
         ValueError: names the first that differs, and how.
     """
-    if not isinstance(state, Mapping) or not all(map(torch.is_tensor, state.values())):
+    is_state = isinstance(state, Mapping) and len(state) > 0
+    if not is_state or not all(map(torch.is_tensor, state.values())):
         raise ValueError("it holds something other than tensors by name")
     found, wanted = ({k: _kind(t, types) for k, t in of.items()} for of in (state, like))
     if found != wanted:

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .augment import flip_and_crop
-from .checks import check_pair, kind_of
-from .devices import seeded
+from .checks import check_pair, check_whole, kind_of
+from .randomness import generator_from, generators_of, seeded
 
 ENDLESS = 20_000  # batches of a loader without a length, after which it is refused
+_in_use: set[int] = set()  # loaders with workers that persist, while they are read
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 """What methods read: a DataLoader, a list, or anything else that yields (images (B, C, H, W) float,
@@ -32,13 +33,13 @@ class ImageBatches:
     def __init__(
         self, images, batch_size: int, *, shuffle: bool, seed: int | None, augment: bool
     ) -> None:
-        if batch_size < 1:
+        if check_whole("batch_size", batch_size, least=None) < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.images, self.batch_size = images, batch_size
         self.shuffle, self.augment = shuffle, augment
         if seed is None:  # reading in order must not draw from the global generator
             seed = int(torch.randint(2**31, ())) if shuffle or augment else 0
-        self.seed = seed
+        self.seed = check_whole("seed", seed, least=None)
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -49,7 +50,7 @@ class ImageBatches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         images = self.images
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        generator = generator_from(self.seed * 1_000_003 + self.epoch)
         self.epoch += 1
         order = self._order(generator).to(images.device)
         starts = self._starts()
@@ -68,8 +69,8 @@ class ImageBatches:
     def _starts(self) -> list[int]:
         """First position of each batch.
 
-        A last batch of one image joins the batch before it, since BatchNorm cannot take a variance
-        from one image; unless batches of one, in order, are what was asked for.
+        A last batch of one image joins the batch before it, for BatchNorm takes no variance from
+        one image; unless batches of one, in order, are asked for.
         """
         starts = list(range(0, len(self.images), self.batch_size))
         lonely = len(starts) > 1 and len(self.images) - starts[-1] == 1
@@ -101,9 +102,7 @@ class Rereadable:
         self.inner, self.stream = (batches,), None
         self.count = _count(batches)
         if self.count == 0:
-            raise ValueError(
-                "the loader yields no batches: is the data set empty, or drop_last set?"
-            )
+            raise ValueError("the loader yields no batches: is its set empty, or drop_last set?")
 
     def set_epoch(self, epoch: int) -> None:
         if epoch == 0:
@@ -116,18 +115,20 @@ class Rereadable:
     def __iter__(self) -> Iterator:
         (batches,), read = self.inner, 0
         draws_nothing = isinstance(batches, ImageBatches | Rereadable | list | tuple)
-        for batch in batches if draws_nothing else self._apart(batches):
-            read += 1
-            if read > self.count:
-                raise ValueError(
-                    f"the loader has a length of {self.count} batches, but yields more: correct "
-                    "its __len__"
-                )
-            yield batch
+        with _read_alone(batches):
+            for batch in batches if draws_nothing else self._apart(batches):
+                read += 1
+                if read > self.count:
+                    break
+                yield batch
         if read == 0:
             raise ValueError(
-                "the loader yields no batches in this epoch, though it did before: give one that "
-                "can be read again and again, such as a DataLoader or a list"
+                "the loader yields no batches in this epoch, though it did before: give another"
+            )
+        if read != self.count:
+            found = "more" if read > self.count else read
+            raise ValueError(
+                f"the loader has a length of {self.count} batches, but yields {found}: correct it"
             )
 
     def _apart(self, batches: Iterable) -> Iterator:
@@ -153,6 +154,21 @@ class Rereadable:
             torch.set_rng_state(outside)
 
 
+@contextmanager
+def _read_alone(batches: Iterable) -> Iterator[None]:
+    """Refuse a second reading within another one of a loader whose workers persist."""
+    own = {id(batches)} if getattr(batches, "persistent_workers", False) else set()
+    if own & _in_use:
+        raise ValueError(
+            "a DataLoader with persistent_workers=True cannot be read twice at a time: give two"
+        )
+    _in_use.update(own)
+    try:
+        yield
+    finally:
+        _in_use.difference_update(own)
+
+
 def _check_readable(batches: Any) -> None:
     """Raise a ValueError unless these can be batches."""
     if isinstance(batches, Dataset) or not isinstance(batches, Iterable):
@@ -166,7 +182,7 @@ def _count(batches: Iterable) -> int:
     """Their number: their length, or else counted in one reading that leaves no trace."""
     try:
         return len(batches)
-    except TypeError:
+    except (AttributeError, NotImplementedError, TypeError):
         with fixed_order(batches, torch.device("cpu")):
             return sum(1 for _ in _bounded(batches))
 
@@ -210,18 +226,6 @@ def fixed_order(batches: Iterable, device: torch.device) -> Iterator[None]:
         finally:
             if epoch is not None:
                 set_epoch(batches, epoch)
-
-
-def generators_of(batches: Iterable) -> list[torch.Generator]:
-    """The generators from which a DataLoader, or those inside such batches, draw their orders."""
-    inner = getattr(batches, "inner", None)
-    if isinstance(inner, tuple):
-        return [generator for one in inner for generator in generators_of(one)]
-    sampler = getattr(batches, "sampler", None)
-    batch_sampler = getattr(batches, "batch_sampler", None)
-    holders = batches, sampler, batch_sampler, getattr(batch_sampler, "sampler", None)
-    found = [getattr(holder, "generator", None) for holder in holders]
-    return list({id(one): one for one in found if isinstance(one, torch.Generator)}.values())
 
 
 def first_images(batches: Batches) -> Tensor:
@@ -283,7 +287,7 @@ class Subsample:
     def __init__(self, batches: Batches, fraction: float, seed: int):
         self.inner = (Rereadable(batches),)
         total = len(self.inner[0])
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(total, generator=generator_from(seed))
         self.places = set(order[: max(1, round(fraction * total))].tolist())
 
     def set_epoch(self, epoch: int) -> None:

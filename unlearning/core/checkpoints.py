@@ -17,6 +17,8 @@ from .archives import check_state, read_tensors, room_for
 from .configuration import as_json
 from .files import atomic_write, open_to_read
 
+PARTS = ("digest", "configuration", "seconds", "state")
+
 
 def save_checkpoint(
     path: Path | str, model: nn.Module, configuration: dict, *, seconds: float = 0.0
@@ -53,7 +55,7 @@ def load_checkpoint(path: Path | str, model: nn.Module, configuration: dict) -> 
             found = _check_parts(content)
             if found == wanted:
                 check_state(content["state"], own)
-                _check_digest(**content)
+                _check_digest(**{name: content.get(name) for name in PARTS})
         except ValueError as error:
             raise ValueError(
                 f"{path} cannot be read as a checkpoint ({error}): "

@@ -183,8 +183,8 @@ def check_seed(seed: Any) -> int:
     return found
 
 
-def check_number(name: str, value: Any, interval: str) -> float:
-    """One number in an interval such as "[0, 1)".
+def check_number(name: str, value: Any, interval: str, words: str = "") -> float:
+    """One number in an interval such as "[0, 1)", which a sentence may say in words.
 
     Raises:
         ValueError: if it is anything else.
@@ -198,7 +198,8 @@ def check_number(name: str, value: Any, interval: str) -> float:
     above = number >= low if interval[0] == "[" else number > low
     below = number <= high if interval[-1] == "]" else number < high
     if not (above and below):
-        raise ValueError(f"{name} must be one number in {interval}, not {shown(value)}")
+        words = words or f"one number in {interval}"
+        raise ValueError(f"{name} must be {words}, not {shown(value)}")
     return number
 
 

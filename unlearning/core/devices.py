@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import random
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from itertools import chain
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
-
-from .checks import check_module, check_whole
 
 
 def pick_device() -> torch.device:
@@ -41,52 +37,15 @@ def machine() -> dict[str, str]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the network is; the CPU for one that holds no tensor.
-
-    Raises:
-        ValueError: if it is not an ``nn.Module``, or has lazy layers.
-    """
-    check_module(model)
+    """Where the network is; the CPU for one that holds no tensor."""
     return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
 
 
-def generator_from(seed: int) -> torch.Generator:
-    """A generator on the CPU with this seed.
-
-    Raises:
-        ValueError: if the seed is not a whole number.
-    """
-    return torch.Generator().manual_seed(check_whole("seed", seed, least=None))
-
-
 @contextmanager
-def seeded(
-    seed: int, device: torch.device, generators: Iterable[torch.Generator] = ()
-) -> Iterator[None]:
-    """Seed all that may draw in a block, and restore it afterwards.
-
-    That is the global generators of torch, NumPy and Python, and these ``generators``.
-
-    Raises:
-        ValueError: if the seed is not a whole number.
-    """
-    seed = check_whole("seed", seed, least=None)
-    generators = list(generators)
-    states = [generator.get_state() for generator in generators]
-    of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        for generator in generators:
-            generator.manual_seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(of_numpy)  # noqa: NPY002
-            random.setstate(of_python)
-            for generator, state in zip(generators, states, strict=True):
-                generator.set_state(state)
+def with_gradients() -> Iterator[None]:
+    """Record gradients in a block, even where the caller switched them off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def dtype_of(model: nn.Module) -> torch.dtype | None:
@@ -102,10 +61,10 @@ def on_device(
 ) -> list[Tensor]:
     """The tensors of a batch, moved to the device; images in channels_last if that is asked for.
 
-    Floats become ``dtype``, if it is given.
+    Nothing is trained through them. Floats become ``dtype``, if it is given.
     """
     parts = [
-        part.to(device, dtype if part.is_floating_point() else None, non_blocking=True)
+        part.detach().to(device, dtype if part.is_floating_point() else None, non_blocking=True)
         for part in batch
     ]
     if channels_last:

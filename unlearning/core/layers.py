@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 
 from .checks import check_logits, check_module
-from .devices import device_of, dtype_of, on_device, seeded
+from .devices import device_of, dtype_of, on_device, with_gradients
+from .randomness import seeded
 
 NORMALISATIONS = (
     nn.modules.batchnorm._NormBase,
@@ -69,11 +70,15 @@ def is_normalisation(module: nn.Module) -> bool:
 
 
 def weight_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Modules that hold parameters of their own, with their names, except normalisations."""
+    """Modules that hold parameters of their own, with their names, which are layers.
+
+    Normalisations and activations are not: each goes with the layer before it.
+    """
     return [
         (name, module)
         for name, module in model.named_modules()
         if has_own_parameters(module) and not is_normalisation(module)
+        if not isinstance(module, nn.PReLU)
     ]
 
 
@@ -94,6 +99,7 @@ def unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
     return model, prefix
 
 
+@with_gradients()
 def logit_layers(model: nn.Module, images: Tensor) -> list[nn.Module]:
     """The layers that make the logits: row k of each feeds logit k alone.
 
@@ -114,17 +120,20 @@ def logit_layers(model: nn.Module, images: Tensor) -> list[nn.Module]:
         [images[:4]], device_of(model), channels_last=False, dtype=dtype_of(model)
     )
     with torch.no_grad():
-        classes = check_logits(twin(images)).shape[-1]
+        found = check_logits(twin(images))
+    if not found.isfinite().all():
+        raise ValueError("the network's outputs are not finite: its weights or the images hold NaN")
+    classes = found.shape[-1]
     able = [place for place, m in enumerate(twin.modules()) if _has_row_per_class(m, classes)]
     modules, leaves = list(twin.modules()), {}
     hooks = [modules[place].register_forward_hook(_cut(leaves, place)) for place in able]
-    with torch.enable_grad():
-        logits = twin(images)
+    logits = twin(images)
     for hook in hooks:
         hook.remove()
     feeding = {place for place, cut in leaves.items() if any(_gradients(logits.sum(), cut))}
     apart = all(_feeds_class_by_class(logits, cut) for place in feeding for cut in leaves[place])
-    if not feeding or not apart or any(_gradients(logits.sum(), list(twin.parameters()))):
+    alone = not any(_gradients(logits.sum(), list(twin.parameters())))
+    if not feeding or not apart or not alone or not _forgets(twin, feeding, images):
         raise ValueError(
             "it cannot be told which layers make this network's logits class by class, as a linear "
             "layer at its end does: use a network with one, or a method that does not ask for it"
@@ -150,6 +159,20 @@ def _cut(leaves: dict[int, list[Tensor]], place: int) -> Callable:
         return leaf.clone()  # which may be changed in place
 
     return hook
+
+
+def _forgets(twin: nn.Module, feeding: set[int], images: Tensor) -> bool:
+    """Whether a class is forgotten, and the others are not, when its rows are set to 0."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(images.shape, generator=generator).to(images)
+    images, modules = torch.cat([images, drawn]), list(twin.modules())
+    with torch.no_grad():
+        before = twin(images)
+        for parameter in {p for place in feeding for p in modules[place].parameters(recurse=False)}:
+            parameter[0] = 0
+        after = twin(images)
+    others_stay = torch.allclose(before[:, 1:], after[:, 1:], rtol=1e-4, atol=1e-5)
+    return others_stay and bool((after[:, 0] - after[0, 0]).abs().max() <= 1e-5)
 
 
 def _gradients(value: Tensor, of: list[Tensor]) -> list[bool]:
@@ -259,8 +282,15 @@ def _frozen_normalisations(model: nn.Module) -> Iterator[nn.Module]:
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Eval mode for the block; every module's own mode is restored after it."""
+    with same_modes(model):
+        model.eval()
+        yield
+
+
+@contextmanager
+def same_modes(model: nn.Module) -> Iterator[None]:
+    """Restore every module's mode after the block."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
         yield
     finally:

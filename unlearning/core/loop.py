@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
-from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
@@ -15,18 +14,8 @@ import torch._dynamo  # else the first optimizer imports it, and is timed 2 s to
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
-from .batches import Rereadable, generators_of, iterate_epochs
-from .checks import (
-    BATCH,
-    check_logits,
-    check_number,
-    check_pair,
-    check_precision,
-    check_tensors,
-    check_whole,
-    kind_of,
-    warn_of_probabilities,
-)
+from .batches import Rereadable, iterate_epochs
+from .checks import check_module, check_number, check_precision, check_tensors, check_whole
 from .devices import (
     device_of,
     dtype_of,
@@ -34,12 +23,14 @@ from .devices import (
     on_device,
     performance_settings,
     pick_device,
-    seeded,
     use_bfloat16,
     use_channels_last,
+    with_gradients,
 )
 from .layers import training_mode
+from .losses import ExplainedLoss
 from .progress import Progress
+from .randomness import generators_of, seeded
 
 
 class Diverged(ArithmeticError):
@@ -92,8 +83,8 @@ def minimise(
     of normalisations included.
 
     The same call with the same seed gives the same weights on a CPU. The seed covers the global
-    generators of torch, NumPy and Python and the loader's own, all of which are afterwards as they
-    were; not generator objects that a data set holds, nor workers that persist between epochs
+    generators of torch, NumPy and Python and those that the loader, its samplers or its data set
+    hold, all of which are afterwards as they were; not workers that persist between epochs
     (``persistent_workers=True``), which go on from where an earlier call left them.
 
     Args:
@@ -126,9 +117,9 @@ def minimise(
             hold NaN, or an option is out of range or does not exist.
     """
     _check_options(epochs, lr, momentum, weight_decay, final_lr)
-    device = device_of(model)
+    check_module(model)
     check_precision(model)
-    batches, last = Rereadable(batches), use_channels_last(model)
+    batches, device, last = Rereadable(batches), device_of(model), use_channels_last(model)
     optimizer = _make_optimizer(model, optimizer, lr, momentum, weight_decay)
     steps = max(1, epochs * len(batches))
     scheduler = _make_schedule(optimizer, schedule, lr, final_lr, steps)
@@ -137,15 +128,16 @@ def minimise(
     bfloat16 = partial(torch.autocast, device.type, torch.bfloat16)
     precision = bfloat16 if mixed_precision else nullcontext
     watch, parameters = _LossWatch(every=1 if stop else 50), list(model.parameters())
-    watched_loss, dtype = _ExplainedLoss(loss, title), dtype_of(model)
+    explained, dtype = ExplainedLoss(loss, title), dtype_of(model)
     layout = in_channels_last(model, optimizer) if last else nullcontext()
     random_state = seeded(seed, device, generators_of(batches))
     bar = Progress(title, steps)
-    with layout, random_state, training_mode(model), performance_settings(model), bar:
+    mode, speed, outputs = training_mode(model), performance_settings(model), explained.watch(model)
+    with layout, random_state, mode, speed, outputs, bar, with_gradients():
         for batch in iterate_epochs(batches, range(epochs)):
             parts = on_device(check_tensors(batch), device, last, dtype)
             with precision():
-                value = watched_loss(model, parts)
+                value = explained(model, parts)
             for parameter in parameters:  # a third of the time of zero_grad()
                 parameter.grad = None
             value.backward()
@@ -181,47 +173,6 @@ def check_finite(model: nn.Module, when: str) -> None:
     for kind, tensors in (("weights", model.parameters()), ("statistics", model.buffers())):
         if not all(bool(tensor.isfinite().all()) for tensor in tensors):
             raise Diverged(f"{kind} are not finite {when}")
-
-
-class _ExplainedLoss:
-    """A loss that, where it fails on what a loader or a network gave, says so in one sentence."""
-
-    def __init__(self, loss: Callable[..., Tensor], title: str):
-        self.loss, self.title, self.outputs, self.is_first = loss, title, [], True
-
-    def __call__(self, model: nn.Module, parts: list[Tensor]) -> Tensor:
-        hook = model.register_forward_hook(lambda _, __, output: self.outputs.append(output))
-        try:
-            value = self.loss(model, *parts)
-            if self.is_first:
-                self._warn()
-            return value
-        except Exception as error:
-            self._explain(error, parts)
-            raise
-        finally:
-            hook.remove()
-            self.outputs.clear()
-            self.is_first = False
-
-    def _warn(self) -> None:
-        for output in self.outputs[:1]:
-            if isinstance(output, Tensor) and output.ndim == 2:
-                warn_of_probabilities(output)
-
-    def _explain(self, error: Exception, parts: list[Tensor]) -> None:
-        names = list(signature(self.loss).parameters)[1:]
-        if names == ["images", "labels"] and len(parts) != 2:
-            raise ValueError(f"{BATCH}, not {kind_of(parts)}") from error
-        for output in self.outputs:
-            check_logits(output)
-        if "more than 1 value per channel" in str(error):
-            raise ValueError(
-                f"{self.title}: a batch of the loader holds {len(parts[0])} image, from which "
-                "BatchNorm cannot take a variance: set drop_last=True, or another batch size"
-            ) from error
-        if len(parts) > 1:
-            check_pair(parts[:2])
 
 
 class _LossWatch:

@@ -1,14 +1,26 @@
-"""Losses, each a mean over the batch."""
+"""Losses, each a mean over the batch; and a loss that says what it fails on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from inspect import signature
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import check_classes, check_labels, check_logits, class_list, whole_labels
+from .checks import (
+    BATCH,
+    check_classes,
+    check_labels,
+    check_logits,
+    check_pair,
+    class_list,
+    kind_of,
+    warn_of_probabilities,
+    whole_labels,
+)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -71,3 +83,51 @@ def uniform(num_classes: int, *, without: Sequence[int] = ()) -> Tensor:
     probabilities = torch.ones(num_classes)
     probabilities[without] = 0
     return probabilities / probabilities.sum()
+
+
+class ExplainedLoss:
+    """A loss that, where it fails on what a loader or a network gave, says so in one sentence."""
+
+    def __init__(self, loss: Callable[..., Tensor], title: str):
+        self.loss, self.title, self.outputs, self.is_first = loss, title, [], True
+
+    @contextmanager
+    def watch(self, model: nn.Module) -> Iterator[None]:
+        """Note what the network returns, in this block."""
+        hook = model.register_forward_hook(lambda _, __, output: self.outputs.append(output))
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def __call__(self, model: nn.Module, parts: list[Tensor]) -> Tensor:
+        try:
+            value = self.loss(model, *parts)
+            if self.is_first:
+                self._warn()
+            return value
+        except Exception as error:
+            self._explain(error, parts)
+            raise
+        finally:
+            self.outputs.clear()
+            self.is_first = False
+
+    def _warn(self) -> None:
+        for output in self.outputs[:1]:
+            if isinstance(output, Tensor) and output.ndim == 2:
+                warn_of_probabilities(output)
+
+    def _explain(self, error: Exception, parts: list[Tensor]) -> None:
+        names = list(signature(self.loss).parameters)[1:]
+        if names == ["images", "labels"] and len(parts) != 2:
+            raise ValueError(f"{BATCH}, not {kind_of(parts)}") from error
+        for output in self.outputs:
+            check_logits(output)
+        if "more than 1 value per channel" in str(error):
+            raise ValueError(
+                f"{self.title}: a batch of the loader holds {len(parts[0])} image, from which "
+                "BatchNorm cannot take a variance: set drop_last=True, or another batch size"
+            ) from error
+        if len(parts) > 1:
+            check_pair(parts[:2])

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
-from .devices import seeded
 from .progress import Progress
+from .randomness import seeded
 
 LAYOUTS = {"NHW": None, "NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}  # name -> its axes as NCHW
 CHANNELS = (1, 3, 4)
@@ -54,6 +54,8 @@ def as_tensor(array: Any, what: str) -> Tensor:
     """
     if isinstance(array, Tensor):
         return array.detach()
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(f"{what} have a mask, which would be lost: give those that count")
     try:
         return torch.from_numpy(np.require(array, requirements=["C", "W"]))
     except (TypeError, ValueError) as error:
@@ -138,7 +140,7 @@ def _whole(dataset: Dataset) -> tuple[Any, Any] | None:
         whole = _whole(dataset.dataset)
         if whole is None:
             return None
-        places = torch.tensor([int(place) for place in dataset.indices], dtype=torch.long)
+        places = torch.tensor([_place(place) for place in dataset.indices], dtype=torch.long)
         return tuple(as_tensor(part, "a data set")[places] for part in whole)
     if type(dataset) is TensorDataset:
         return dataset.tensors if len(dataset.tensors) == 2 else None
@@ -148,6 +150,12 @@ def _whole(dataset: Dataset) -> tuple[Any, Any] | None:
     labels = dataset.labels if hasattr(dataset, "labels") else dataset.targets
     as_they_are = dataset.transform is None and dataset.target_transform is None
     return (dataset.data, labels) if as_they_are and np.ndim(labels) == 1 else None
+
+
+def _place(place: Any) -> int:
+    if isinstance(place, bool | np.bool_) or int(place) != place:
+        raise ValueError(f"a Subset needs whole positions, not {place!r}: give mask.nonzero()")
+    return int(place)
 
 
 def _class_names(dataset: Dataset) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .batches import Batches, fixed_order, read_pairs
-from .devices import seeded
 from .images import Images
+from .randomness import seeded
 
 
 def own_pair(dataset: Any) -> tuple[Images, Images]:

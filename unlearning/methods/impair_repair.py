@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ..core.batches import Batches, Rereadable, classes_in, first_images, set_epoch
 from ..core.checks import check_classes, check_number, check_pair, check_whole, class_list
-from ..core.devices import generator_from
-from ..core.layers import copy_of
+from ..core.layers import copy_of, same_modes
 from ..core.loop import minimise
 from ..core.losses import classification_loss, cross_entropy
+from ..core.randomness import generator_from
 from ..training import predict
 
 _ADAM = {"optimizer": "adam", "schedule": "constant"}
@@ -86,7 +86,8 @@ def impair_repair(
     model = copy_of(model)
     noisy = _WithNoise(retain, noise, noise_ratio, seed)
     adam, loss = {**_ADAM, "seed": seed}, classification_loss
-    minimise(model, noisy, loss, epochs=impair_epochs, lr=impair_lr, title="impair", **adam)
+    with same_modes(model):  # what was set to eval mode by hand stays so while repairing
+        minimise(model, noisy, loss, epochs=impair_epochs, lr=impair_lr, title="impair", **adam)
     return minimise(model, retain, loss, epochs=repair_epochs, lr=repair_lr, title="repair", **adam)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.batches import Batches, ZipCycle
+from ..core.checks import check_number
 from ..core.layers import copy_of
 from ..core.loop import minimise
 from ..core.losses import cross_entropy
@@ -108,8 +109,7 @@ def negative_gradient_plus(
         Diverged: if the loss is no longer finite; names the step and the learning rate.
         ValueError: if ``alpha`` is not between 0 and 1.
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha must be between 0 and 1, not {alpha}")
+    check_number("alpha", alpha, "[0, 1]", "between 0 and 1")
 
     def loss(model: nn.Module, *batch: Tensor) -> Tensor:
         retain_images, retain_labels, forget_images, forget_labels = batch

@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from ..core.batches import Batches
-from ..core.devices import generator_from
+from ..core.checks import check_number
 from ..core.layers import copy_of, weight_layers
 from ..core.loop import minimise
 from ..core.losses import classification_loss
+from ..core.randomness import generator_from
 
 
 def random_mask(
@@ -45,9 +46,7 @@ def random_mask(
         Diverged: if the loss is no longer finite; names the step and the learning rate.
         ValueError: if ``ratio`` is not between 0 and 1.
     """
-    if not 0 <= ratio <= 1:
-        raise ValueError(f"ratio must be between 0 and 1, not {ratio}")
-
+    check_number("ratio", ratio, "[0, 1]", "between 0 and 1")
     model, generator = copy_of(model), generator_from(seed)
     parameters = [w for _, layer in weight_layers(model) for w in layer.parameters(recurse=False)]
     with torch.no_grad():

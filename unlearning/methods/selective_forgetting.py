@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..core.batches import Batches, classes_in, first_images
-from ..core.checks import check_classes, check_number, class_list
-from ..core.devices import generator_from
+from ..core.checks import check_classes, check_labels, check_number, class_list
 from ..core.layers import copy_of, logit_layers, weight_layers
 from ..core.loop import check_finite
+from ..core.randomness import generator_from
 from ..curvature import fisher_diagonal
 
 
@@ -69,8 +68,7 @@ def selective_forgetting(
             it cannot be told which layer makes the logits, or ``estimator`` or ``scale_by`` is
             unknown.
     """
-    if not 0 < alpha < math.inf:
-        raise ValueError(f"alpha must be positive, not {alpha}")
+    check_number("alpha", alpha, "(0, inf)", "positive")
     if scale_by not in ("std", "variance"):
         raise ValueError(f'scale_by must be "std" or "variance", not {scale_by!r}')
     for name, bound in (("max_variance", max_variance), ("max_variance_last", max_variance_last)):
@@ -78,7 +76,9 @@ def selective_forgetting(
     model, generator = copy_of(model).eval(), generator_from(seed)
     last = _last_layer(model, retain, fisher)
     class_rows = _class_rows(forget_classes, retain, len(next(iter(last))))
-    fisher = fisher or fisher_diagonal(model, retain, estimator=estimator, seed=seed)
+    if fisher is None:
+        fisher = fisher_diagonal(model, retain, estimator=estimator, seed=seed)
+    _check_fisher(fisher, model)
     some_train = any(w.requires_grad for w in model.parameters())
     with torch.no_grad():
         for name, w in model.named_parameters():
@@ -113,12 +113,25 @@ def _class_rows(
 ) -> list[int]:
     """The classes to forget; by default those that the retain set does not have."""
     if forget_classes is None:
-        forget_classes = () if retain == [] else set(range(num_classes)) - classes_in(retain)
+        present = set(range(num_classes)) if retain == [] else classes_in(retain)
+        check_labels(torch.tensor(sorted(present)), num_classes)
+        forget_classes = set(range(num_classes)) - present
     classes = class_list(forget_classes)
     check_classes(classes, num_classes)
     if len(classes) == num_classes:
         raise ValueError(f"forget_classes names all {num_classes} classes: leave at least one")
     return classes
+
+
+def _check_fisher(fisher: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Raise a ValueError unless there is a value of at least 0 for every entry of the network."""
+    for name, w in model.named_parameters():
+        own = fisher.get(name) if isinstance(fisher, Mapping) else None
+        if not isinstance(own, Tensor) or own.shape != w.shape or not bool((own >= 0).all()):
+            raise ValueError(
+                f"fisher has no values of at least 0 of shape {tuple(w.shape)} for {name}: give "
+                "what fisher_diagonal returns for this network"
+            )
 
 
 def _variance_per_unit(fisher: Tensor, bound: float) -> Tensor:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from ..core.batches import Batches, Subsample, ZipCycle
-from ..core.checks import check_logits
-from ..core.devices import device_of
+from ..core.checks import check_logits, check_number
+from ..core.devices import device_of, dtype_of
 from ..core.layers import copy_of, reinitialise
 from ..core.loop import minimise
 from ..core.losses import kl_divergence
@@ -58,15 +56,13 @@ def student_teacher(
         ValueError: if ``temperature`` is not positive, ``retain_fraction`` is outside (0, 1], or
             the bad teacher has a different number of outputs.
     """
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be positive, not {temperature}")
-    if not 0 < retain_fraction <= 1:
-        raise ValueError(f"retain_fraction must be above 0 and at most 1, not {retain_fraction}")
+    check_number("temperature", temperature, "(0, inf)", "positive")
+    check_number("retain_fraction", retain_fraction, "(0, 1]", "above 0 and at most 1")
     student, good = copy_of(model), copy_of(model).eval()
     if bad_teacher is None:
         bad = reinitialise(copy_of(model), seed=seed).eval()
     else:
-        bad = copy_of(bad_teacher).to(device_of(model)).eval()
+        bad = copy_of(bad_teacher).to(device_of(model), dtype_of(model)).eval()
 
     def loss(student: nn.Module, *batch: Tensor) -> Tensor:
         retain_images, _, forget_images, _ = batch

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.batches import Batches, ZipCycle, classes_in
+from ..core.checks import check_number
 from ..core.layers import copy_of
 from ..core.loop import minimise
 from ..core.losses import cross_entropy, kl_divergence, mean_squared_error, uniform
@@ -69,8 +70,7 @@ def uniform_target(
     """
     if objective not in _OBJECTIVES:
         raise ValueError(f'objective must be "kl" or "mse", not {objective!r}')
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha must be between 0 and 1, not {alpha}")
+    check_number("alpha", alpha, "[0, 1]", "between 0 and 1")
     if forget_classes is None:
         forget_classes = () if retain is None else classes_in(forget) - classes_in(retain)
 

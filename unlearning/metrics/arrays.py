@@ -17,6 +17,8 @@ def as_numpy(array: Array, name: str) -> np.ndarray:
     Raises:
         ValueError: if they are of another type, such as bool, or cannot be read as one array.
     """
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(f"{name} has a mask, which would be lost: give the entries that count")
     try:
         found = _read(array)
     except (TypeError, ValueError, RuntimeError):  # rows of several lengths, a sparse tensor
