@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from .core.batches import Batches
+from .core.checks import check_seed
 from .core.devices import machine
 from .core.images import Images
 from .core.layers import copy_of, reinitialise
@@ -127,7 +128,7 @@ def measure(
     Raises:
         ValueError: if a set cannot be read again, or the test set has forgotten classes alone.
     """
-    retain, forget = split
+    seed, (retain, forget) = check_seed(seed), split
     read = {
         "retain": predict(model, batches_of(retain)),
         "forget": predict(model, batches_of(forget)),

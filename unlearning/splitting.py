@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .core.checks import class_list
+from .core.checks import check_number, check_whole, class_list
 from .core.images import Images
 from .core.own_sets import labels_of
 from .core.randomness import generator_from
@@ -150,9 +150,9 @@ def forget_random(
     if (count is None) == (fraction is None):
         raise ValueError("give either count= or fraction=, not both")
     if fraction is not None:
-        if not 0 < fraction < 1:
-            raise ValueError(f"fraction must be between 0 and 1, both excluded, not {fraction}")
-        count = round(fraction * len(images))
+        words = "between 0 and 1, both excluded"
+        count = round(check_number("fraction", fraction, "(0, 1)", words) * len(images))
+    count = check_whole("count", count, least=None)
     if not 0 < count < len(images):
         raise ValueError(
             f"{count} of {len(images)} images cannot be forgotten: the forget set and the retain "

@@ -116,7 +116,10 @@ def minimise(
             if the network is in half precision, frozen as a whole or returns no logits; if images
             hold NaN, or an option is out of range or does not exist.
     """
-    _check_options(epochs, lr, momentum, weight_decay, final_lr)
+    epochs, lr = check_whole("epochs", epochs), check_number("lr", lr, "[0, inf)")
+    momentum = check_number("momentum", momentum, "[0, 1)")
+    weight_decay = check_number("weight_decay", weight_decay, "[0, inf)")
+    final_lr = check_number("final_lr", final_lr, "[0, 1]")
     check_module(model)
     check_precision(model)
     batches, device, last = Rereadable(batches), device_of(model), use_channels_last(model)
@@ -156,16 +159,6 @@ def minimise(
         parameter.grad = None
     check_finite(model, f"after {watch.steps} steps: lower lr ({lr:g})")
     return model
-
-
-def _check_options(
-    epochs: int, lr: float, momentum: float, weight_decay: float, final_lr: float
-) -> None:
-    check_whole("epochs", epochs)
-    check_number("lr", lr, "[0, inf)")
-    check_number("momentum", momentum, "[0, 1)")
-    check_number("weight_decay", weight_decay, "[0, inf)")
-    check_number("final_lr", final_lr, "[0, 1]")
 
 
 def check_finite(model: nn.Module, when: str) -> None:

@@ -24,7 +24,12 @@ def generator_from(seed: int) -> torch.Generator:
     Raises:
         ValueError: if the seed is not a whole number.
     """
-    return torch.Generator().manual_seed(check_whole("seed", seed, least=None))
+    return torch.Generator().manual_seed(_within_64_bits(check_whole("seed", seed, least=None)))
+
+
+def _within_64_bits(seed: int) -> int:
+    """The seed, or for one that torch cannot hold, one that it can."""
+    return seed if -(2**63) <= seed < 2**64 else seed % 2**63
 
 
 @contextmanager
@@ -36,7 +41,7 @@ def seeded(seed: int, device: torch.device, generators: Iterable[Generator] = ()
     Raises:
         ValueError: if the seed is not a whole number.
     """
-    seed = check_whole("seed", seed, least=None)
+    seed = _within_64_bits(check_whole("seed", seed, least=None))
     generators = list(generators)
     states = [_state_of(generator) for generator in generators]
     of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002

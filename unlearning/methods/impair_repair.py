@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ def impair_repair(
         ValueError: if ``forget_classes`` is empty, or a class does not exist or is retained; if
             ``noise_size`` or ``noise_ratio`` is not positive.
     """
-    if check_whole("noise_size", noise_size) < 1 or not 0 < noise_ratio < math.inf:
+    if check_whole("noise_size", noise_size) < 1 or not _is_positive(noise_ratio):
         raise ValueError(
             f"noise_size and noise_ratio must be positive, not {noise_size} and {noise_ratio}"
         )
@@ -139,6 +140,10 @@ def error_maximising_noise(
         minimise(images, [(labels,)], loss, epochs=steps, lr=lr, title=f"noise {label}", **_ADAM)
         noise[label] = images[0].detach()
     return noise
+
+
+def _is_positive(value: float) -> bool:
+    return isinstance(value, Real) and 0 < value < math.inf
 
 
 class _WithNoise:

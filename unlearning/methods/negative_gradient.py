@@ -109,7 +109,7 @@ def negative_gradient_plus(
         Diverged: if the loss is no longer finite; names the step and the learning rate.
         ValueError: if ``alpha`` is not between 0 and 1.
     """
-    check_number("alpha", alpha, "[0, 1]", "between 0 and 1")
+    alpha = check_number("alpha", alpha, "[0, 1]", "between 0 and 1")
 
     def loss(model: nn.Module, *batch: Tensor) -> Tensor:
         retain_images, retain_labels, forget_images, forget_labels = batch

@@ -46,7 +46,7 @@ def random_mask(
         Diverged: if the loss is no longer finite; names the step and the learning rate.
         ValueError: if ``ratio`` is not between 0 and 1.
     """
-    check_number("ratio", ratio, "[0, 1]", "between 0 and 1")
+    ratio = check_number("ratio", ratio, "[0, 1]", "between 0 and 1")
     model, generator = copy_of(model), generator_from(seed)
     parameters = [w for _, layer in weight_layers(model) for w in layer.parameters(recurse=False)]
     with torch.no_grad():

@@ -68,7 +68,7 @@ def selective_forgetting(
             it cannot be told which layer makes the logits, or ``estimator`` or ``scale_by`` is
             unknown.
     """
-    check_number("alpha", alpha, "(0, inf)", "positive")
+    alpha = check_number("alpha", alpha, "(0, inf)", "positive")
     if scale_by not in ("std", "variance"):
         raise ValueError(f'scale_by must be "std" or "variance", not {scale_by!r}')
     for name, bound in (("max_variance", max_variance), ("max_variance_last", max_variance_last)):

@@ -56,8 +56,8 @@ def student_teacher(
         ValueError: if ``temperature`` is not positive, ``retain_fraction`` is outside (0, 1], or
             the bad teacher has a different number of outputs.
     """
-    check_number("temperature", temperature, "(0, inf)", "positive")
-    check_number("retain_fraction", retain_fraction, "(0, 1]", "above 0 and at most 1")
+    temperature = check_number("temperature", temperature, "(0, inf)", "positive")
+    share = check_number("retain_fraction", retain_fraction, "(0, 1]", "above 0 and at most 1")
     student, good = copy_of(model), copy_of(model).eval()
     if bad_teacher is None:
         bad = reinitialise(copy_of(model), seed=seed).eval()
@@ -72,7 +72,7 @@ def student_teacher(
         target = (teachers / temperature).log_softmax(-1).exp()
         return kl_divergence(target, logits / temperature)
 
-    both = ZipCycle(Subsample(retain, retain_fraction, seed), forget)
+    both = ZipCycle(Subsample(retain, share, seed), forget)
     adam = {"optimizer": "adam", "lr": lr, "weight_decay": weight_decay, "seed": seed}
     return minimise(student, both, loss, epochs=epochs, title="bad teacher", **adam)
 

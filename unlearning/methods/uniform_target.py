@@ -70,7 +70,7 @@ def uniform_target(
     """
     if objective not in _OBJECTIVES:
         raise ValueError(f'objective must be "kl" or "mse", not {objective!r}')
-    check_number("alpha", alpha, "[0, 1]", "between 0 and 1")
+    alpha = check_number("alpha", alpha, "[0, 1]", "between 0 and 1")
     if forget_classes is None:
         forget_classes = () if retain is None else classes_in(forget) - classes_in(retain)
 
