@@ -120,3 +120,16 @@ def test_a_failed_save_leaves_the_old_files_whole(tmp_path, monkeypatch):
 def test_results_folder_is_one_level_for_the_network():
     folder = results_folder("01_fine_tuning", "mnist", "torchvision/resnet18")
     assert folder.parts[-2:] == ("01_fine_tuning", "mnist-torchvision-resnet18")
+
+
+def test_rows_that_do_not_belong_together_are_refused():
+    row = {"method": "a", "seed": 0, "x": 1.0}
+    for rows, words in [
+        ([row | {"scenario": "one"}, row | {"scenario": "two", "seed": 1}], "several scenarios"),
+        ([{"seed": 0, "x": 1.0}], 'every row needs a "method" and a "seed"'),
+        ([row, row | {"method": None}], 'every row needs a "method" and a "seed"'),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            table(rows)
+    with pytest.raises(ValueError, match="name must start the names of files"):
+        save([row], ".", "../outside")

@@ -47,13 +47,17 @@ def table(rows: Sequence[Mapping]) -> pd.DataFrame:
         seed.
 
     Raises:
-        ValueError: if there are no rows, or a method was measured twice with one seed.
+        ValueError: if there are no rows, one lacks its method or seed, they are of several
+            scenarios, or a method was measured twice with one seed.
     """
-    if len(rows) == 0:
+    runs = pd.DataFrame(list(rows))
+    if len(runs) == 0:
         raise ValueError("there are no rows to make a table of")
-    runs = pd.DataFrame(rows)
     if not {"method", "seed"} <= {*runs} or runs[["method", "seed"]].isna().any(axis=None):
         raise ValueError('every row needs a "method" and a "seed", by which runs are told apart')
+    if "scenario" in runs and runs["scenario"].nunique() > 1:
+        names = ", ".join(map(repr, runs["scenario"].unique()))
+        raise ValueError(f"the rows are of several scenarios ({names}): make a table of each")
     twice = runs.duplicated(["method", "seed"])
     if twice.any():
         method, seed = runs.loc[twice, ["method", "seed"]].iloc[0]
@@ -139,6 +143,7 @@ def save(rows: Sequence[Mapping], folder: Path | str, name: str) -> pd.DataFrame
     """
     if not is_plain_name(name):
         raise ValueError(f"name must start the names of files, as 'class-5' does, not {name!r}")
+    rows = list(rows)
     numbers, runs = table(rows), pd.DataFrame(rows)
     write_csv(runs, Path(folder) / f"{name}_runs.csv")
     groups = _numbers_by_method(runs).agg(half_width)

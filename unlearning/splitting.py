@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .core.checks import check_number, check_whole, class_list
+from .core.checks import check_number, check_positions, check_whole, class_list
 from .core.images import Images
 from .core.own_sets import labels_of
 from .core.randomness import generator_from
@@ -173,17 +173,7 @@ def forget_indices(images: Images, indices: Iterable[int] | Tensor) -> Split:
         ValueError: if positions are not whole numbers, out of range or named twice; if nothing or
             everything would be forgotten.
     """
-    indices = torch.as_tensor(indices if isinstance(indices, Tensor) else list(indices)).cpu()
-    if indices.numel() and (indices.is_floating_point() or indices.dtype == torch.bool):
-        raise ValueError(
-            f"positions must be whole numbers, not {indices.dtype}: for a mask, give mask.nonzero()"
-        )
-    indices = indices.long().flatten()
-    outside = indices[(indices < 0) | (indices >= len(images))]
-    if len(outside):
-        raise ValueError(
-            f"there is no image {int(outside[0])}: positions go from 0 to {len(images) - 1}"
-        )
+    indices = check_positions(indices, len(images))
     if len(indices.unique()) != len(indices):
         raise ValueError("an image is named twice among the indices to forget: name each once")
     chosen = torch.zeros(len(images), dtype=torch.bool)

@@ -13,6 +13,7 @@ from unlearning.core.checks import (
     check_module,
     check_number,
     check_pair,
+    check_positions,
     check_precision,
     check_seed,
     check_whole,
@@ -117,3 +118,19 @@ def test_what_is_no_network_or_has_no_shapes_yet_is_refused():
         for function in (check_module, copy_of, lambda model: predict(model, [])):
             with pytest.raises(ValueError, match=words):
                 function(wrong)
+
+
+def test_positions_are_whole_numbers_of_images_that_exist():
+    for given in ([4, 1], torch.tensor([[4], [1]]), np.array([4, 1]), iter([4, 1])):
+        assert check_positions(given, 5).tolist() == [4, 1]
+    for wrong, words in [
+        ([5], "there is no image 5: positions go from 0 to 4"),
+        ([-1], "there is no image -1"),
+        ([True, False], "for a mask, give mask.nonzero"),
+        ([0.5], "whole numbers, not torch.float32"),
+        (5, "whole numbers, such as .0, 5., not 5"),
+        (None, "not None"),
+        (["a"], "not .'a'."),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            check_positions(wrong, 5)

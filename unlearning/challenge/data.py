@@ -171,6 +171,8 @@ def _read_pixels(file: Path) -> np.ndarray:
             with Image.open(opened) as image:
                 if image.width * image.height > LARGEST:
                     raise ValueError(f"{image.width} x {image.height} pixels are too many")
+                if image.mode in ("I", "F") or image.mode.startswith("I;"):
+                    raise ValueError("it has more than 8 bits per channel")
                 return np.asarray(image.convert("RGB"))
         except Exception as error:  # of a damaged file, Pillow raises errors of many kinds
             raise ValueError(f"{file} cannot be read as an image ({error})") from error

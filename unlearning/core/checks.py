@@ -159,6 +159,30 @@ def class_list(classes: Any) -> list[int]:
         ) from None
 
 
+def check_positions(positions: Any, count: int) -> Tensor:
+    """Positions in a set of so many images, (P,), long, on the CPU.
+
+    Raises:
+        ValueError: if they are not whole numbers from 0 to ``count - 1``.
+    """
+    try:
+        given = positions if isinstance(positions, Tensor) else list(positions)
+        found = torch.as_tensor(given).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"positions must be whole numbers, such as [0, 5], not {shown(positions)}"
+        ) from None
+    if found.numel() and (found.is_floating_point() or found.dtype == torch.bool):
+        raise ValueError(
+            f"positions must be whole numbers, not {found.dtype}: for a mask, give mask.nonzero()"
+        )
+    found = found.long().flatten()
+    outside = found[(found < 0) | (found >= count)]
+    if len(outside):
+        raise ValueError(f"there is no image {int(outside[0])}: positions go from 0 to {count - 1}")
+    return found
+
+
 def check_whole(name: str, value: Any, *, least: int | None = 0) -> int:
     """A whole number, of at least ``least``.
 

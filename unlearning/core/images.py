@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .batches import ImageBatches
+from .checks import check_positions, class_list
 from .own_images import EMPTY, as_tensor, as_uint8, read_images
 
 MOST_CLASSES = 100_000  # that are numbered where no names are given
@@ -121,26 +122,33 @@ class Images:
         """The same set on another device; uint8, so CIFAR-10 takes 150 MB there."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
-    def select(self, positions: Tensor) -> Images:
-        """The images at these positions, in this order."""
+    def select(self, positions: Tensor | Iterable[int]) -> Images:
+        """The images at these positions, in this order.
+
+        Raises:
+            ValueError: if one does not exist.
+        """
+        positions = check_positions(positions, len(self))
         there = positions.to(self.device)
         return replace(
             self,
             images=self.images.index_select(0, there),
             labels=self.labels.index_select(0, there),
-            indices=self.indices[positions.cpu()],
+            indices=self.indices[positions],
         )
 
-    def of_classes(self, classes: Iterable[int]) -> Images:
+    def of_classes(self, classes: int | Iterable[int]) -> Images:
         """The images whose label is one of ``classes``."""
         return self.select(self._is_of(classes).nonzero().flatten())
 
-    def without_classes(self, classes: Iterable[int]) -> Images:
+    def without_classes(self, classes: int | Iterable[int]) -> Images:
         """The images whose label is none of ``classes``."""
         return self.select((~self._is_of(classes)).nonzero().flatten())
 
-    def _is_of(self, classes: Iterable[int]) -> Tensor:
-        return torch.isin(self.labels, torch.tensor(list(classes), device=self.device))
+    def _is_of(self, classes: int | Iterable[int]) -> Tensor:
+        return torch.isin(
+            self.labels, torch.tensor(class_list(classes), dtype=torch.long, device=self.device)
+        )
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Turn uint8 images (B, C, H, W) into floats: (pixels / 255 - mean) / std."""

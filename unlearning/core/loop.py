@@ -209,6 +209,8 @@ def _make_optimizer(model, optimizer, lr, momentum, weight_decay) -> torch.optim
             "no parameter of the network requires a gradient, so nothing can be trained: call "
             "requires_grad_() on those that may change"
         )
+    if isinstance(optimizer, torch.optim.LBFGS | torch.optim.SparseAdam):
+        raise ValueError(f"{type(optimizer).__name__} works in another way: give SGD or Adam")
     if isinstance(optimizer, torch.optim.Optimizer):
         ours = set(map(id, model.parameters()))
         for group in optimizer.param_groups:

@@ -57,7 +57,8 @@ def as_tensor(array: Any, what: str) -> Tensor:
     if isinstance(array, np.ma.MaskedArray):
         raise ValueError(f"{what} have a mask, which would be lost: give those that count")
     try:
-        return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+        array = np.require(array, requirements=["C", "W"])
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{what} must be numbers, in an array, a tensor or lists of one length"
@@ -74,6 +75,8 @@ def as_uint8(pixels: Tensor) -> Tensor:
         return pixels.to(torch.uint8)
     if pixels.dtype == torch.bool or pixels.is_complex():
         raise ValueError(f"pixels are {pixels.dtype}: {ADVICE}")
+    if pixels.dtype in (torch.uint16, torch.uint32, torch.uint64):  # of which torch has no minimum
+        pixels = pixels.to(torch.int64)
     low, high = pixels.min().item(), pixels.max().item()
     floats = pixels.is_floating_point()
     if not (low >= -SLACK and high <= (1 + SLACK if floats else 255)):  # nor NaN
