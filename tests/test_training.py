@@ -219,3 +219,9 @@ def test_a_function_may_draw_from_any_global_generator(tiny):
     assert torch.equal(first, again) and first[-1] != other[-1]
     after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
     assert torch.equal(state[0], after[0]) and state[1:] == after[1:]
+
+
+def test_a_network_whose_answers_depend_on_the_batch_is_warned_of(tiny):
+    model = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), build("mlp", 4, 1, 8))
+    with pytest.warns(UserWarning, match="a BatchNorm keeps no running statistics"):
+        predict(model, tiny.batches(16))

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from .core.batches import Batches, fixed_order, read_pairs
 from .core.checkpoints import load_checkpoint, save_checkpoint
-from .core.checks import check_labels, check_logits, check_module, warn_of_probabilities
+from .core.checks import (
+    check_labels,
+    check_logits,
+    check_module,
+    warn_of_batch_statistics,
+    warn_of_probabilities,
+)
 from .core.configuration import digest_of
 from .core.devices import (
     device_of,
@@ -96,9 +102,11 @@ def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
             network returns anything but finite logits, or labels are out of range.
 
     Warns:
-        UserWarning: if the outputs are probabilities, of a network that ends in a softmax.
+        UserWarning: if the outputs are probabilities, of a network that ends in a softmax, or
+            depend on the batch, where a BatchNorm keeps no statistics.
     """
     check_module(model)
+    warn_of_batch_statistics(model)
     device, channels_last, dtype = device_of(model), use_channels_last(model), dtype_of(model)
     logits, labels = [], []
     with (

@@ -93,6 +93,17 @@ def warn_of_probabilities(logits: Tensor) -> None:
         )
 
 
+def warn_of_batch_statistics(model: nn.Module) -> None:
+    """Warn if a normalisation keeps no statistics, so that outputs depend on the whole batch."""
+    kinds = nn.modules.batchnorm._BatchNorm
+    if any(isinstance(m, kinds) and m.running_mean is None for m in model.modules()):
+        warnings.warn(
+            "a BatchNorm keeps no running statistics: what the network says of an image depends on "
+            "the others in its batch, and numbers on the batch size",
+            stacklevel=3,
+        )
+
+
 def kind_of(value: Any) -> str:
     """What something is, in words: "a dict", "a tuple of 3", "a tensor of shape (2, 10, 1, 1)"."""
     if isinstance(value, Tensor | np.ndarray):
