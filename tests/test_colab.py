@@ -152,9 +152,11 @@ def start(kernel, tmp_path):
             printed.append(message["content"].get("text", ""))
 
         for source in (CLEAR.format(folder=str(tmp_path)), *sources):
-            reply = kernel.execute_interactive(source, output_hook=keep, timeout=300)["content"]
+            options = {"timeout": 300, "stop_on_error": False}  # else the next may be left out
+            reply = kernel.execute_interactive(source, output_hook=keep, **options)["content"]
             if reply["status"] == "error":
                 raise Failed(f"{reply['ename']}: {reply['evalue']}")
+            assert reply["status"] == "ok"
         return "".join(printed)
 
     return start
