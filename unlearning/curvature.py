@@ -60,7 +60,7 @@ def fisher_diagonal(
     count, add = 0, None
     speed, attention = performance_settings(model), sdpa_kernel(SDPBackend.MATH)
     with speed, attention, fixed_order(batches, device), with_gradients():
-        for images, _ in read_pairs(batches):
+        for images, _ in read_pairs(batches, once=True):
             (images,) = on_device([images], device, channels_last=False, dtype=dtype)
             if add is None:
                 check_logits(model(images[:1]))

@@ -115,7 +115,7 @@ def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
         performance_settings(model),
         fixed_order(batches, device),
     ):
-        for images, targets in read_pairs(batches):
+        for images, targets in read_pairs(batches, once=True):
             (images,) = on_device([images], device, channels_last, dtype)
             logits.append(check_logits(model(images)).float())
             labels.append(targets)

@@ -54,7 +54,7 @@ def test_reinitialise_draws_every_weight_by_its_seed_only_and_resets_the_statist
     assert torch.equal(drawn(5, global_seed=0), drawn(5, global_seed=1))
     assert not torch.equal(drawn(5, global_seed=0), drawn(6, global_seed=0))
     layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))
-    with pytest.raises(ValueError, match="ParametrizedLinear computes its weights from other"):
+    with pytest.raises(ValueError, match="ParametrizationList has parameters but no reset_param"):
         reinitialise(nn.Sequential(nn.Linear(3, 3), layer), seed=0)
 
 

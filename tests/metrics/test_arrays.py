@@ -177,7 +177,8 @@ BAD = {
     "quality": values(math.nan, "1", None, True, 1j, [], {}, -0.1, 1.1, 97.2),
     "seconds": NO_NUMBER | values(math.inf),
     "retraining_seconds": NO_NUMBER | values(0, math.inf),
-    **dict.fromkeys(("bins", "splits", "max_steps", "check_every"), NOT_WHOLE | values(0)),
+    **dict.fromkeys(("bins", "splits", "check_every"), NOT_WHOLE | values(0)),
+    "max_steps": NOT_WHOLE | values(-1),
     "seed": NOT_WHOLE | values(2**32),
     "features": values(
         [], ["m_entropy"], "probabilities", ["entropy", 3], 3, None, np.ones((9, 9))

@@ -15,7 +15,7 @@ from .augment import flip_and_crop
 from .checks import check_pair, check_whole, kind_of
 from .randomness import generator_from, generators_of, seeded
 
-ENDLESS = 20_000  # batches of a loader without a length, after which it is refused
+ENDLESS = 10_000  # batches of a loader without a length, after which it is refused
 _in_use: set[int] = set()  # loaders with workers that persist, while they are read
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -93,12 +93,7 @@ class Rereadable:
     """
 
     def __init__(self, batches: Iterable):
-        _check_readable(batches)
-        if isinstance(batches, Iterator):
-            raise ValueError(
-                f"{type(batches).__name__} can be read only once, but every epoch reads its "
-                "batches again: give the DataLoader itself, or list(...) of it"
-            )
+        check_rereadable(batches)
         self.inner, self.stream = (batches,), None
         self.count = _count(batches)
         if self.count == 0:
@@ -126,10 +121,8 @@ class Rereadable:
                 "the loader yields no batches in this epoch, though it did before: give another"
             )
         if read != self.count:
-            found = "more" if read > self.count else read
-            raise ValueError(
-                f"the loader has a length of {self.count} batches, but yields {found}: correct it"
-            )
+            found = f"{self.count} batches, but yields {'more' if read > self.count else read}"
+            raise ValueError(f"the loader has a length of {found}: correct it")
 
     def _apart(self, batches: Iterable) -> Iterator:
         """The batches, drawn from the stream of their own."""
@@ -169,8 +162,13 @@ def _read_alone(batches: Iterable) -> Iterator[None]:
         _in_use.difference_update(own)
 
 
-def _check_readable(batches: Any) -> None:
-    """Raise a ValueError unless these can be batches."""
+def check_rereadable(batches: Any) -> None:
+    """Raise a ValueError unless these can be batches, and be read more than once."""
+    if isinstance(batches, Iterator):
+        raise ValueError(
+            f"{type(batches).__name__} can be read only once, but every epoch reads its batches "
+            "again: give the DataLoader itself, or list(...) of it"
+        )
     if isinstance(batches, Dataset) or not isinstance(batches, Iterable):
         raise ValueError(
             f"{kind_of(batches)} cannot be read as batches: give a DataLoader of it, "
@@ -202,13 +200,14 @@ def _bounded(batches: Iterable) -> Iterator:
         yield batch
 
 
-def read_pairs(batches: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
-    """Checked (images, labels), in one reading.
+def read_pairs(batches: Iterable, *, once: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+    """Checked (images, labels), in one reading; if that is the only one, of an iterator as well.
 
     Raises:
         ValueError: as ``Rereadable`` and ``check_pair``.
     """
-    for batch in Rereadable(batches):
+    is_iterator = once and isinstance(batches, Iterator)
+    for batch in _bounded(batches) if is_iterator else Rereadable(batches):
         yield check_pair(batch)
 
 

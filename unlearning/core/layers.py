@@ -236,8 +236,7 @@ def _reset(layer: nn.Module) -> None:
         for name in pruned:
             own[f"{name}_orig"].copy_(getattr(layer, name))
             getattr(layer, name).mul_(buffers[f"{name}_mask"])
-    drawn = all(_was_written(own[name], *old) for name, old in before.items())
-    if not drawn or hasattr(layer, "parametrizations"):
+    if not all(_was_written(own[name], *old) for name, old in before.items()):
         raise ValueError(
             f"{type(layer).__name__} computes its weights from other parameters, which cannot be "
             "drawn again: remove the parametrisation, or give an untrained network"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .batches import Batches, fixed_order, read_pairs
+from .batches import Batches, check_rereadable, fixed_order, read_pairs
 from .images import Images
 from .randomness import seeded
 
@@ -42,13 +42,14 @@ def batches_of(data: Images | Dataset | Batches) -> Batches:
     """Batches of anything that can be read in batches.
 
     Raises:
-        ValueError: if a data set yields no floats.
+        ValueError: if they can be read only once or not at all, or a data set yields no floats.
     """
     if isinstance(data, Images):
         return data.sequential_batches()
     if isinstance(data, Dataset):
         _check_floats(data)
         return DataLoader(data, 100)
+    check_rereadable(data)
     return data
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..core.batches import Batches, classes_in, first_images
+from ..core.batches import Batches, check_rereadable, classes_in, first_images
 from ..core.checks import check_classes, check_labels, check_number, class_list
 from ..core.layers import copy_of, logit_layers, weight_layers
 from ..core.loop import check_finite
@@ -74,6 +74,8 @@ def selective_forgetting(
     for name, bound in (("max_variance", max_variance), ("max_variance_last", max_variance_last)):
         check_number(name, bound, "(0, inf]")
     model, generator = copy_of(model).eval(), generator_from(seed)
+    if retain != []:
+        check_rereadable(retain)
     last = _last_layer(model, retain, fisher)
     class_rows = _class_rows(forget_classes, retain, len(next(iter(last))))
     if fisher is None:

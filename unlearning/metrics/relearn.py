@@ -53,7 +53,7 @@ def relearn_time(
             no whole number, or too small.
     """
     target, seed = check_number("target", target, "[0, 1]"), check_seed(seed)
-    max_steps = check_whole("max_steps", max_steps, least=1)
+    max_steps = check_whole("max_steps", max_steps)
     check_every = check_whole("check_every", check_every, least=1)
     model = copy_of(model)
     relearn, forget, steps, reached = Rereadable(relearn), Rereadable(forget), 0, False
