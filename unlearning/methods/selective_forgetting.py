@@ -54,7 +54,8 @@ def selective_forgetting(
         max_variance_last: upper bound of 1 / F in the last layer.
         forget_classes: classes that are forgotten completely; their last-layer rows are reset. By
             default those of which the retain set has no image; () resets none. Without a reset, a
-            class stays known at every ``alpha`` that keeps the others.
+            class stays known at every ``alpha`` that keeps the others; with it, the class can still
+            win where all other logits are negative, since its own is about 0.
         estimator: of the Fisher information, "exact" or "sampled", which is cheaper and noisier.
         scale_by: "std" scales standard normal noise by sqrt(v). "variance" scales it by v itself,
             as one public copy of the method does: at alpha 1e-6 that forgets nothing.
