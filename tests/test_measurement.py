@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from strangers import Scaled
 from torch.utils.data import TensorDataset
 
 from unlearning import Split, build, predict, train
@@ -181,17 +181,6 @@ def test_another_order_of_the_forget_set_is_noticed(tiny, test, loader):
     goal = measure(original, (split.retain, turned), test)
     with pytest.raises(ValueError, match="on one forget set in the same order"):
         measure(original, split, test).compare_to(goal)
-
-
-class Scaled(nn.Module):
-    """A network with a parameter that it cannot draw again."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network, self.scale = network, nn.Parameter(torch.ones(()))
-
-    def forward(self, x):
-        return self.network(x) * self.scale
 
 
 def test_zrf_is_missing_where_weights_cannot_be_drawn_again_or_is_taken_from_a_given_network(

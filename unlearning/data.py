@@ -16,6 +16,7 @@ from .core.archives import read_npz
 from .core.batches import Batches
 from .core.files import OF_THE_DISK, ROOT, atomic_write, temporary, unwritable
 from .core.images import Images
+from .core.own_images import CHANNELS
 from .core.own_sets import own_pair
 
 __all__ = ["Batches", "Images", "balanced_subset", "channels_first", "load", "train_and_test"]
@@ -86,7 +87,6 @@ SOURCES = {
     ),
     "svhn": _Source("SVHN", "SVHN", DIGITS, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
 }
-CHANNELS = (1, 3, 4)  # of an image
 LARGEST = 2**31  # bytes of a set; that of SVHN has 305 million
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
-from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from .core.archives import read_npz
+from .core.checks import check_whole
 from .core.configuration import as_json, check_or_write_config, difference, digest_of
 from .core.files import CHECKPOINTS, RESULTS, SAVED, atomic_write
 from .core.progress import Progress
@@ -117,8 +117,8 @@ def check_seeds(seeds: Iterable[int]) -> list[int]:
         ValueError: if they are anything else.
     """
     try:
-        found = [index(None if isinstance(seed, bool) else seed) for seed in seeds]
-    except TypeError:
+        found = [check_whole("seed", seed, least=None) for seed in seeds]
+    except (TypeError, ValueError):
         raise ValueError(f"seeds must be whole numbers, such as [0, 1, 2], not {seeds!r}") from None
     if not found:
         raise ValueError("there are no seeds: name at least one")

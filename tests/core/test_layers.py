@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from strangers import Scaled
 from torch import nn
 from torch.nn.utils import prune
 
@@ -155,15 +156,6 @@ def test_of_a_network_in_train_mode_what_was_set_to_eval_mode_stays_in_it():
         assert [module.training for module in model] == [True, False, True]
     with training_mode(model):  # now all of it is in eval mode, which says nothing
         assert all(module.training for module in model)
-
-
-class Scaled(nn.Module):
-    def __init__(self, body):
-        super().__init__()
-        self.body, self.scale = body, nn.Parameter(torch.ones(()))
-
-    def forward(self, x):
-        return self.body(x) * self.scale
 
 
 def test_the_layers_that_make_the_logits_are_found_wherever_they_are_defined():

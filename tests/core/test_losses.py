@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from unlearning.core.checks import class_list
 from unlearning.core.losses import (
-    class_list,
     classification_loss,
     cross_entropy,
     kl_divergence,

@@ -170,6 +170,17 @@ class Caches(nn.Module):
         return self.net(x) * self.scale.detach()
 
 
+class Scaled(nn.Module):
+    """A network with a parameter of its own, which it cannot draw again."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.scale = network, nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return self.network(x) * self.scale
+
+
 def convolutional():
     layers = nn.Conv2d(1, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten()
     return nn.Sequential(*layers, nn.Linear(288, CLASSES))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..core.files import is_plain_name, open_to_read
 from ..core.images import Images
+from ..core.own_images import is_deep
 from ..data import channels_first
 from ..splitting import Split
 
@@ -171,7 +172,7 @@ def _read_pixels(file: Path) -> np.ndarray:
             with Image.open(opened) as image:
                 if image.width * image.height > LARGEST:
                     raise ValueError(f"{image.width} x {image.height} pixels are too many")
-                if image.mode in ("I", "F") or image.mode.startswith("I;"):
+                if is_deep(image):
                     raise ValueError("it has more than 8 bits per channel")
                 return np.asarray(image.convert("RGB"))
         except Exception as error:  # of a damaged file, Pillow raises errors of many kinds

@@ -68,7 +68,7 @@ def write_checkpoints(
     check_or_write_config(folder, {**about, "configuration": as_json(configuration)})
     files = {seed + number: folder / f"{name}_{number}.pth" for number in range(count)}
     state = original.state_dict()
-    missing = [own for own, file in files.items() if not _is_whole(file, state)]
+    missing = [own for own, file in files.items() if _whole_state(file, state) is None]
     shapes = _shapes_of(state)
 
     def make(own: int) -> bytes:
@@ -106,8 +106,9 @@ def zip_submission(
             f"{len(missing)} of {count} checkpoints are missing, the first is {missing[0]}: "
             "call write_checkpoints again, which continues where it stopped"
         )
-    first = _read(files[0], files[0].stat().st_size) if _is_whole(files[0]) else None
-    damaged = next((file for file in files if not _is_whole(file, first)), None)
+    first = _whole_state(files[0])
+    unlike_first = (file for file in files[1:] if _whole_state(file, first) is None)
+    damaged = files[0] if first is None else next(unlike_first, None)
     if damaged:
         raise ValueError(f"{damaged} is damaged: call write_checkpoints again, which replaces it")
     others = sorted({*folder.glob("[!.]*.pth")} - {*files})
@@ -165,14 +166,14 @@ def _read(file: Path, most: int) -> dict[str, Tensor]:
         return read_tensors(opened, most)
 
 
-def _is_whole(file: Path, like: dict[str, Tensor] | None = None) -> bool:
-    """Whether a file is an undamaged checkpoint, and of a network with such weights."""
+def _whole_state(file: Path, like: dict[str, Tensor] | None = None) -> dict[str, Tensor] | None:
+    """The weights in a file; None if it is no undamaged checkpoint of a network with such ones."""
     try:  # torch.save compresses nothing
         state = _read(file, room_for(like) if like else file.stat().st_size)
         check_state(state, like or state, types=False)
     except (FileNotFoundError, ValueError):
-        return False
-    return True
+        return None
+    return state
 
 
 def _check_name(name: str) -> None:

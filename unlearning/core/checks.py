@@ -170,6 +170,19 @@ def class_list(classes: Any) -> list[int]:
         ) from None
 
 
+def classes_to_forget(classes: Any, num_classes: int) -> list[int]:
+    """``class_list`` of classes that exist, and of which at least one is left.
+
+    Raises:
+        ValueError: if one does not exist, or all are named.
+    """
+    classes = class_list(classes)
+    check_classes(classes, num_classes)
+    if len(classes) == num_classes:
+        raise ValueError(f"forget_classes names all {num_classes} classes: leave at least one")
+    return classes
+
+
 def check_positions(positions: Any, count: int) -> Tensor:
     """Positions in a set of so many images, (P,), long, on the CPU.
 

@@ -8,7 +8,6 @@ import platform
 import re
 import shutil
 import uuid
-import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +20,6 @@ SAVED = ROOT / "results"  # what the repo ships; only run.py and the scripts bes
 MINE = SAVED / "mine"  # of notebooks that somebody runs by hand; ignored by git
 RESULTS = Path(os.environ.get("UNLEARNING_RESULTS", MINE))
 CHECKPOINTS = Path(os.environ.get("UNLEARNING_CHECKPOINTS", SAVED / "checkpoints"))
-UNREADABLE = (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
 _FAULTS = ["EACCES", "EDQUOT", "EEXIST", "EFBIG", "EISDIR", "ENOSPC", "ENOTDIR", "EPERM", "EROFS"]
 OF_THE_DISK = {getattr(errno, name) for name in _FAULTS if hasattr(errno, name)}
 

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from .checks import (
     BATCH,
-    check_classes,
     check_labels,
     check_logits,
     check_pair,
-    class_list,
+    classes_to_forget,
     kind_of,
     warn_of_probabilities,
     whole_labels,
@@ -76,12 +75,8 @@ def uniform(num_classes: int, *, without: Sequence[int] = ()) -> Tensor:
     Raises:
         ValueError: if ``without`` names a class that does not exist, or all of them.
     """
-    without = class_list(without)
-    check_classes(without, num_classes)
-    if len(without) == num_classes:
-        raise ValueError(f"forget_classes names all {num_classes} classes: leave at least one")
     probabilities = torch.ones(num_classes)
-    probabilities[without] = 0
+    probabilities[classes_to_forget(without, num_classes)] = 0
     return probabilities / probabilities.sum()
 
 

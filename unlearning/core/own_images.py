@@ -213,11 +213,16 @@ def _one(image: Any) -> tuple[Tensor, str | None]:
         raise ValueError(f"an image must be a PIL image, an array or a tensor, not {image!r:.40}")
     if not hasattr(image, "getbands"):
         return as_tensor(image, "images"), None
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+    if is_deep(image):
         raise ValueError(f"an image has more than 8 bits per channel (mode {image.mode}): {ADVICE}")
     if image.mode not in ("L", "RGB", "RGBA"):
         image = image.convert("L" if image.mode == "1" else "RGB")
     return torch.from_numpy(np.array(image)), "NHW" if image.mode == "L" else "NHWC"
+
+
+def is_deep(image: Any) -> bool:
+    """Whether a PIL image has more than 8 bits per channel."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;")
 
 
 def _is_image(value: Any) -> bool:

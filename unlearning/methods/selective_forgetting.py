@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.batches import Batches, check_rereadable, classes_in, first_images
-from ..core.checks import check_classes, check_labels, check_number, class_list
+from ..core.checks import check_labels, check_number, classes_to_forget
 from ..core.layers import copy_of, logit_layers, weight_layers
 from ..core.loop import check_finite
 from ..core.randomness import generator_from
@@ -75,8 +75,7 @@ def selective_forgetting(
     for name, bound in (("max_variance", max_variance), ("max_variance_last", max_variance_last)):
         check_number(name, bound, "(0, inf]")
     model, generator = copy_of(model).eval(), generator_from(seed)
-    if retain != []:
-        check_rereadable(retain)
+    check_rereadable(retain)
     last = _last_layer(model, retain, fisher)
     class_rows = _class_rows(forget_classes, retain, len(next(iter(last))))
     if fisher is None:
@@ -119,11 +118,7 @@ def _class_rows(
         present = set(range(num_classes)) if retain == [] else classes_in(retain)
         check_labels(torch.tensor(sorted(present)), num_classes)
         forget_classes = set(range(num_classes)) - present
-    classes = class_list(forget_classes)
-    check_classes(classes, num_classes)
-    if len(classes) == num_classes:
-        raise ValueError(f"forget_classes names all {num_classes} classes: leave at least one")
-    return classes
+    return classes_to_forget(forget_classes, num_classes)
 
 
 def _check_fisher(fisher: Mapping[str, Tensor], model: nn.Module) -> None:

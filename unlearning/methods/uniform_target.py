@@ -109,6 +109,6 @@ def _load_state(adam: torch.optim.Adam, state: dict) -> None:
         fits = False
     if not fits:
         raise ValueError(
-            "optimizer_state is no state_dict() of an Adam for this network: give "
-            "that, or leave it out"
+            "optimizer_state is no state_dict() of an Adam for this network: give that, or leave "
+            "it out"
         )
