@@ -197,6 +197,18 @@ def test_neither_mode_nor_labels_nor_frozen_weights_nor_one_reading_matter(estim
     assert (model.training, model[1].training) == (True, False)
 
 
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_the_empirical_fisher_is_the_mean_square_of_each_examples_gradient(kind, images):
+    model, labels = built(kind).eval(), torch.arange(len(images)) % 3
+    found = fisher_diagonal(model, [(images, labels)], estimator="empirical")
+    wanted = [torch.zeros_like(p) for p in model.parameters()]
+    for image, label in zip(images, labels, strict=True):
+        loss = torch.nn.functional.cross_entropy(model(image[None]), label[None])
+        for total, g in zip(wanted, torch.autograd.grad(loss, model.parameters()), strict=True):
+            total += g.square() / len(images)
+    torch.testing.assert_close(list(found.values()), wanted)
+
+
 def test_no_batch_leaves_its_graph_in_memory(images, monkeypatch):
     recorders, recorder = weakref.WeakSet(), curvature._Recorder
 
@@ -211,8 +223,12 @@ def test_no_batch_leaves_its_graph_in_memory(images, monkeypatch):
 
 
 def test_bad_arguments_are_refused(images):
-    with pytest.raises(ValueError, match='"exact" or "sampled", not \'empirical\''):
-        fisher_diagonal(built("mlp"), batches(images), estimator="empirical")
+    with pytest.raises(ValueError, match='"sampled" or "empirical", not \'mean\''):
+        fisher_diagonal(built("mlp"), batches(images), estimator="mean")
+    with pytest.raises(ValueError, match="labels go from 9 to 9, but the network has"):
+        fisher_diagonal(
+            built("mlp"), [(images, images[:, 0, 0, 0].long() * 0 + 9)], estimator="empirical"
+        )
     broken = built("mlp")
     broken[1].weight.data.view(-1)[0] = torch.nan
     for model, data in ((built("mlp"), images * torch.nan), (broken, images)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .core.batches import Batches, fixed_order, read_pairs
-from .core.checks import check_logits, check_module, check_precision
+from .core.checks import check_labels, check_logits, check_module, check_precision
 from .core.devices import device_of, dtype_of, on_device, performance_settings, with_gradients
 from .core.layers import copy_of, has_own_parameters, unwrapped
 from .core.randomness import generator_from
@@ -27,7 +28,7 @@ def fisher_diagonal(
     .. math:: F_w = \frac1N \sum_x \sum_y p(y|x) (\partial \log p(y|x) / \partial w)^2
 
     Each example's own gradient is squared: the square of a batch's mean gradient is not the Fisher
-    information. The network is read in eval mode; labels are not read.
+    information. The network is read in eval mode; labels are read for "empirical" alone.
 
     Linear, convolution and BatchNorm layers have closed forms in the layer's input and the gradient
     at its output: for a linear layer with input a and output gradient g, F = E[(g^2) (a^2)^T].
@@ -40,7 +41,9 @@ def fisher_diagonal(
         batches: batches of (images, labels). A deep network needs small ones: of ResNet-20, 9 MB
             of input patches are kept per image of 28 x 28.
         estimator: "exact" sums over all K classes weighted by p(y|x); "sampled" draws one class
-            from p(y|x) for each example: unbiased, noisier, and one backward pass instead of K.
+            from p(y|x) for each example: unbiased, noisier, and one backward pass instead of K;
+            "empirical" takes the label instead, which is another quantity: the mean square of the
+            gradients of the loss.
         seed: random seed for sampled classes, and for a DataLoader without a generator.
 
     Returns:
@@ -49,8 +52,8 @@ def fisher_diagonal(
     Raises:
         ValueError: if there are no batches, ``estimator`` is unknown, or the result is not finite.
     """
-    if estimator not in ("exact", "sampled"):
-        raise ValueError(f'estimator must be "exact" or "sampled", not {estimator!r}')
+    if estimator not in ("exact", "sampled", "empirical"):
+        raise ValueError(f'estimator must be "exact", "sampled" or "empirical", not {estimator!r}')
     check_module(model)
     check_precision(model)
     model, prefix = unwrapped(model)
@@ -60,12 +63,12 @@ def fisher_diagonal(
     count, add = 0, None
     speed, attention = performance_settings(model), sdpa_kernel(SDPBackend.MATH)
     with speed, attention, fixed_order(batches, device), with_gradients():
-        for images, _ in read_pairs(batches, once=True):
-            (images,) = on_device([images], device, channels_last=False, dtype=dtype)
+        for pair in read_pairs(batches, once=True):
+            images, labels = on_device(pair, device, channels_last=False, dtype=dtype)
             if add is None:
                 check_logits(model(images[:1]))
             add = add or (_add_closed_form if _in_closed_form(model, images[:4]) else _add_by_func)
-            add(model, images, total, lambda log_p: _class_weights(log_p, estimator, generator))
+            add(model, images, total, partial(_class_weights, estimator, labels, generator))
             count += len(images)
     if count == 0:
         raise ValueError("the loader yielded no batches: there is no Fisher information to take")
@@ -75,11 +78,16 @@ def fisher_diagonal(
     return {prefix + name: value for name, value in result.items()}
 
 
-def _class_weights(log_p: Tensor, estimator: str, generator: torch.Generator) -> Tensor:
-    """Weight of each class in the sum, (B, K): p(y|x), or one-hot at a class drawn from it."""
+def _class_weights(
+    estimator: str, labels: Tensor, generator: torch.Generator, log_p: Tensor
+) -> Tensor:
+    """Weight of each class in the sum, (B, K): p(y|x), or one-hot at a drawn class or the label."""
     p = log_p.detach().exp()
     if estimator == "exact" or not p.isfinite().all():  # NaN goes on to the check of the result
         return p
+    if estimator == "empirical":
+        check_labels(labels, p.shape[-1])
+        return F.one_hot(labels, p.shape[-1]).to(p)
     drawn = torch.multinomial(p.cpu(), 1, generator=generator).to(p.device)
     return torch.zeros_like(p).scatter_(1, drawn, 1.0)
 

@@ -25,8 +25,8 @@ def bind(
 ) -> dict[str, Any]:
     """The data that a method asks for by the names of its parameters.
 
-    ``retain`` and ``forget`` are batches, ``split`` is both as images; ``forget_classes`` and
-    ``seed`` are what they say.
+    ``retain`` and ``forget`` are batches, ``split`` is both as images; ``forget_classes``, the
+    ``normalisation`` of the images, (mean, std), and ``seed`` are what they say.
 
     Args:
         method: a function of a network, data and hyperparameters.
@@ -38,6 +38,7 @@ def bind(
         "retain": lambda: batches(split.retain, seed),
         "forget": lambda: batches(split.forget, seed),
         "forget_classes": lambda: split.forget_classes,
+        "normalisation": lambda: (split.retain.mean, split.retain.std),
         "split": lambda: split,
         "seed": lambda: seed,
     }

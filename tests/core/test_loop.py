@@ -123,14 +123,17 @@ def test_adam_is_the_loop_by_hand_and_a_given_optimizer_keeps_its_state_and_opti
         (partial(cosine, final_lr=0.1), {"final_lr": 0.1}),
         (one_cycle, {"schedule": "onecycle"}),
         (lambda step, steps, lr: lr, {"schedule": "constant"}),
+        (lambda step, steps, lr: lr / (1 + step), {"schedule": lambda step: 1 / (1 + step)}),
     ],
 )
 def test_learning_rate_follows_its_formula_step_by_step(formula, options, steps):
     model, seen = small(), []
     sgd = torch.optim.SGD(model.parameters(), lr=1.0)
     sgd.register_step_pre_hook(lambda *_: seen.append(sgd.param_groups[0]["lr"]))
-    fit(model, some_batches((2,)), epochs=steps, lr=0.3, optimizer=sgd, **options)
-    assert seen == pytest.approx([formula(step, steps, 0.3) for step in range(steps)])
+    for lr in (0.3, 0.2):  # the second time as well, whatever the first left
+        seen.clear()
+        fit(model, some_batches((2,)), epochs=steps, lr=lr, optimizer=sgd, **options)
+        assert seen == pytest.approx([formula(step, steps, lr) for step in range(steps)])
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])

@@ -6,6 +6,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from unlearning.core.layers import normalisation_layers
 from unlearning.models import build
@@ -22,6 +23,38 @@ def network(name="mlp", seed=0, outputs=4):
         layer.running_var.uniform_(0.8, 1.2)
         layer.num_batches_tracked.fill_(7)
     return model
+
+
+class Counted(Dataset):
+    """A set that counts how often each of its images is read."""
+
+    def __init__(self, images):
+        self.images, self.labels = images.normalise(images.images), images.labels
+        self.reads = torch.zeros(len(images), dtype=torch.long)
+
+    def __len__(self):
+        return len(self.reads)
+
+    def __getitem__(self, place):
+        self.reads[place] += 1
+        return self.images[place], self.labels[place]
+
+    def batches(self, size=16):
+        return DataLoader(self, size)
+
+
+def passes(method, model, *data, count, **options):
+    """What a call costs, in passes over ``count`` images: a forward alone is a third of one."""
+    total = 0
+
+    def note(_, inputs):  # the hooks of a copy note in the same place
+        nonlocal total
+        total += len(inputs[0]) * (1 if torch.is_grad_enabled() else 1 / 3)
+
+    hook = model.register_forward_pre_hook(note)
+    method(model, *data, **options)
+    hook.remove()
+    return total / count
 
 
 def doubled(batches):

@@ -69,7 +69,7 @@ def minimise(
     optimizer: str | torch.optim.Optimizer = "sgd",
     momentum: float = 0.9,
     weight_decay: float = 0.0,
-    schedule: str = "cosine",
+    schedule: str | Callable[[int], float] = "cosine",
     final_lr: float = 0.0,
     mixed_precision: bool | None = None,
     after_step: Callable[[nn.Module], None] | None = None,
@@ -98,7 +98,8 @@ def minimise(
             keeps its own state, momentum and weight decay.
         momentum: momentum of SGD.
         weight_decay: L2 penalty of SGD and Adam, decoupled for AdamW.
-        schedule: "cosine" (to ``final_lr`` times ``lr``), "onecycle" or "constant", step by step.
+        schedule: "cosine" (to ``final_lr`` times ``lr``), "onecycle" or "constant", step by step;
+            or a function of the step, counted from 0, that gives a factor of ``lr``.
         final_lr: where the cosine ends, as a fraction of ``lr``.
         mixed_precision: bfloat16 forward and backward. By default where it is faster: on a GPU that
             has it, and for deep networks on a CPU that has it.
@@ -216,7 +217,7 @@ def _make_optimizer(model, optimizer, lr, momentum, weight_decay) -> torch.optim
         for group in optimizer.param_groups:
             if not ours.issuperset(map(id, group["params"])):
                 raise ValueError("the optimizer is of another network's parameters: make a new one")
-            group["lr"] = lr
+            group["lr"] = group["initial_lr"] = lr  # from which a schedule starts
         return optimizer
     options = {"lr": lr, "weight_decay": weight_decay, "fused": device_of(model).type != "mps"}
     if optimizer == "sgd":
@@ -229,6 +230,8 @@ def _make_optimizer(model, optimizer, lr, momentum, weight_decay) -> torch.optim
 
 
 def _make_schedule(optimizer, schedule, lr, final_lr, steps) -> lr_scheduler.LRScheduler | None:
+    if callable(schedule):
+        return lr_scheduler.LambdaLR(optimizer, schedule)
     if schedule == "cosine":
         return lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=final_lr * lr)
     if schedule == "onecycle":

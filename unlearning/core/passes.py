@@ -1,0 +1,44 @@
+"""Several sets read one after another, as one epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from .batches import Batches, Rereadable, set_epoch
+from .checks import check_pair
+
+
+class Passes:
+    """A sequence of passes over several sets, for ``minimise`` with ``epochs=1``.
+
+    So one optimizer, one schedule and one stream of random numbers serve all passes. The n-th pass
+    over a set is its epoch n, in the order that ``minimise`` would read it then.
+
+    Each batch is (images, labels, the set's place among ``sets``, a tensor of one number).
+
+    Args:
+        sets: batches of each.
+        order: place in ``sets`` of what is read first, second, and so on.
+    """
+
+    def __init__(self, sets: Sequence[Batches], order: Sequence[int]):
+        self.inner = tuple(Rereadable(batches) for batches in sets)
+        self.order = list(order)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing to do: every reading starts anew."""
+
+    def __len__(self) -> int:
+        return sum(len(self.inner[place]) for place in self.order)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        epochs = [0] * len(self.inner)
+        for place in self.order:
+            batches = self.inner[place]
+            set_epoch(batches, epochs[place])
+            epochs[place] += 1
+            for batch in batches:
+                yield (*check_pair(batch), torch.tensor([place]))
