@@ -1,73 +1,113 @@
 """Choose the hyperparameters of the methods, with the same number of trials for each of them.
 
 examples:
-  python notebooks/tune.py                        all methods: about 30 minutes on two cores
+  python notebooks/tune.py                        all methods: about an hour on two cores
   python notebooks/tune.py "random mask" UNSIR    only these
-  python notebooks/tune.py --dataset cifar10 --model resnet20 --train-size 3000 --epochs 20 \\
-      --seeds 100 --fisher sampled    CIFAR-10: about an hour on one core
+  python notebooks/tune.py --dataset fashion_mnist --seeds 100    another set, one seed per trial
 
-Every method has twelve trials, each on two seeds, in two scenarios: a tenth of the images, at
-random, and a class. Nothing here is reported: the training images are others than those of the
-notebooks, and so are class and seeds. Further training images stand for unseen ones: the test set
-is not read. Every run is one row of results/tuning/<dataset>-<model>.csv; a row of the same recipe
-is not measured again. The trial with the smallest average gap is chosen, and its values go into
-tuned.json.
+Every method has one Optuna study (TPE) of twenty trials for each of two scenarios: a tenth of the
+images, at random, and a class. Every trial runs on two seeds. Nothing here is reported: training
+images, class and seeds are others than those of the notebooks. Further training images stand for
+unseen ones: the test set is not read.
+
+A trial that diverges, or takes more than a fifth of retraining's time, counts with the largest gap.
+Time is counted in passes over the data, where a forward pass alone is a third of one, because that
+is the same on every machine; what was measured in seconds stands beside it.
+
+Every run is one row of results/tuning/<dataset>-<model>.csv. The trial with the smallest mean gap
+is chosen, and its values go into tuned.json. It runs again with its learning rates, or without any
+its strength, times 1/3 and times 3: the strip of notebook 08. Stopped studies continue from their
+SQLite files, finished ones from the CSV file.
 """
 
 import argparse
-import inspect
-import itertools
 import json
 import sys
+import zlib
 from contextlib import closing
-from functools import partial
+from functools import partial, wraps
+from itertools import product
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import optuna
 import pandas as pd
 import torch
+from optuna.trial import Trial, TrialState
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from unlearning import METHODS, Diverged, Experiment, Images, Scenario, load, measure, prepare
 from unlearning.core.devices import machine
 from unlearning.core.files import ROOT, atomic_write, slug
+from unlearning.core.passes import counting
 from unlearning.core.progress import Progress
 from unlearning.core.workers import imap_unordered
 from unlearning.data import balanced_subset
-from unlearning.hyperparameters import supports
+from unlearning.hyperparameters import LARGEST_GAP, supports
 from unlearning.report import write_csv
 from unlearning.splitting import forget_indices, forget_random
 
 TUNED = ROOT / "notebooks" / "tuned.json"
-TRIALS = ROOT / "results" / "tuning"
+RESULTS = ROOT / "results" / "tuning"
 SCENARIOS = ["random 10%", "class 3"]  # one of each kind; notebooks report other classes
 UNSEEN = 5_000  # images that stand for the test set
-EPOCHS = 5  # of unlearning, for every method that has epochs
-LARGEST_GAP = 1.0  # of a run that diverged
-KEY = ("recipe", "method", "trial", "scenario", "seed")  # of a row
-LR = [3e-4, 1e-3, 3e-3]
-GRIDS = {
-    "fine-tuning": {"lr": [0.003, 0.01, 0.03, 0.1, 0.2, 0.4], "weight_decay": [5e-4, 5e-3]},
-    "negative gradient": {"lr": [1e-4, *LR, 1e-2, 3e-2], "stop_at_chance": [True, False]},
-    "NegGrad+": {"alpha": [0.8, 0.9, 0.95, 0.99], "lr": [0.003, 0.01, 0.03]},
-    "Fisher noise": {
-        "alpha": [1e-9, 1e-8, 3e-8, 1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 1e-3, 1e-2]
+TRIALS = 20  # of each method in each scenario
+BOUND = 0.2  # of retraining's passes over the data, which a trial may take
+FACTORS = {"x1/3": 1 / 3, "x3": 3}  # of the strip
+ORDER = ["recipe", "method", "scenario"]  # of rows
+
+
+class Range(NamedTuple):
+    """Values between two ends, drawn evenly on a log scale; whole ones if the ends are."""
+
+    low: float
+    high: float
+
+
+SGD, ADAM = Range(1e-4, 1.0), Range(1e-5, 0.1)  # learning rates
+DECAY = Range(1e-5, 1e-2)
+FEW, MANY = Range(1, 3), Range(1, 20)  # epochs, of all images and of the forgotten ones alone
+SPACES = {
+    "fine-tuning": {"epochs": FEW, "lr": SGD, "weight_decay": DECAY},
+    "negative gradient": {"epochs": MANY, "lr": SGD, "stop_at_chance": [True, False]},
+    "NegGrad+": {
+        "epochs": 1,
+        "alpha": Range(0.5, 0.999),
+        "lr": SGD,
+        "stop_at_chance": [True, False],
     },
-    "random mask": {"ratio": [0.3, 0.5, 0.7, 0.9], "lr": LR},
-    "uniform target": {"alpha": [0.5, 0.8, 0.9, 0.95], "lr": LR},
-    "UNSIR": {"impair_lr": [0.005, 0.01, 0.02, 0.05], "repair_lr": [1e-3, 3e-3, 1e-2]},
-    "bad teacher": {"lr": LR, "retain_fraction": [0.3, 1.0], "temperature": [1.0, 3.0]},
+    "Fisher noise": {"alpha": Range(1e-10, 1e-2), "estimator": "sampled"},
+    "random mask": {"epochs": FEW, "ratio": Range(0.1, 0.95), "lr": ADAM},
+    "uniform target": {"epochs": 1, "alpha": Range(0.3, 0.99), "lr": ADAM},
+    "UNSIR": {
+        "noise_steps": Range(5, 20),
+        "noise_ratio": Range(0.05, 0.64),
+        "impair_lr": ADAM,
+        "repair_lr": ADAM,
+    },
+    "bad teacher": {
+        "epochs": FEW,
+        "lr": ADAM,
+        "retain_fraction": Range(0.1, 1.0),
+        "temperature": Range(1.0, 5.0),
+    },
 }
 
 
-def trials(method: str, estimator: str | None = None) -> dict[str, dict]:
-    """All combinations of a method's grid, by the text that names each in the CSV file."""
-    taken = inspect.signature(METHODS[method]).parameters
-    fixed = {"epochs": EPOCHS, "estimator": estimator}
-    given = {name: [value] for name, value in fixed.items() if name in taken and value}
-    grid = given | GRIDS[method]
-    found = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    return {", ".join(f"{name}={value}" for name, value in trial.items()): trial for trial in found}
+def suggest(trial: Trial, space: dict) -> dict[str, Any]:
+    """Values of a trial: numbers with two digits, one of a list, or what is fixed."""
+    values = {}
+    for name, own in space.items():
+        if isinstance(own, list):
+            values[name] = trial.suggest_categorical(name, own)
+        elif not isinstance(own, Range):
+            values[name] = own
+        elif isinstance(own.low, int):
+            values[name] = trial.suggest_int(name, *own, log=True)
+        else:
+            values[name] = float(f"{trial.suggest_float(name, *own, log=True):.2g}")
+    return values
 
 
 def images_of(dataset: str, train_size: int) -> tuple[Images, Images]:
@@ -84,33 +124,103 @@ def images_of(dataset: str, train_size: int) -> tuple[Images, Images]:
     return train, forget_random(unseen, count=UNSEEN, seed=0).forget if enough else unseen
 
 
-def run_trial(setting: Experiment, method: str, trial: dict, scenario: str, seed: int) -> dict:
-    """The numbers of one run; the largest gap if it diverged."""
-    try:
-        network, seconds = setting.unlearn(METHODS[method], scenario, seed, trial)
-    except Diverged:
-        return {"average_gap": LARGEST_GAP, **machine()}
-    measured = measure(network, setting.split(scenario, seed), setting.test)
-    retrained = setting.measurements["retrained", scenario, seed]
-    return {"seconds": seconds, **measured.compare_to(retrained), **machine()}
+def run_once(setting: Experiment, method: str, scenario: str, values: dict, seed: int) -> dict:
+    """The numbers of one run; the largest gap if it diverged or took too long."""
+    split, passes = setting.split(scenario, seed), 0.0
+
+    @wraps(METHODS[method])
+    def counted(model, *data, **options):
+        nonlocal passes
+        with counting(model) as images_read:
+            try:
+                return METHODS[method](model, *data, **options)
+            except Diverged:
+                return None
+            finally:
+                passes = images_read() / len(setting.train)
+
+    network, seconds = setting.unlearn(counted, scenario, seed, values)
+    bound = setting.training["epochs"] * len(split.retain) / len(setting.train)
+    share = passes / bound
+    numbers = {"average_gap": LARGEST_GAP}
+    if network is not None and share <= BOUND + 1e-9:
+        measured = measure(network, split, setting.test)
+        numbers = measured.compare_to(setting.measurements["retrained", scenario, seed])
+    of_time = seconds / setting.rows["retrained", scenario, seed]["seconds"]
+    costs = {"share_of_passes": share, "share_of_time": of_time, "seconds": seconds}
+    return {"seed": seed, **numbers, **costs, **machine()}
 
 
-def run_key(setting: Experiment, found: dict[str, dict], key: tuple) -> dict:
-    """The numbers of the run that a key names; ``found`` has the trials of its method by name."""
-    _, method, trial, scenario, seed = key
-    return run_trial(setting, method, found[trial], scenario, seed)
+def run_seeds(setting: Experiment, method: str, scenario: str, values: dict) -> list[dict]:
+    """A run for every seed, up to the first that fails."""
+    runs = []
+    for seed in setting.seeds:
+        runs.append(run_once(setting, method, scenario, values, seed))
+        if runs[-1]["average_gap"] == LARGEST_GAP:
+            break
+    return runs
 
 
-def choose(rows: pd.DataFrame, found: dict[str, dict]) -> dict:
+def run_trial(setting: Experiment, method: str, scenario: str, trial: Trial) -> float:
+    """Mean gap of one trial of a study, which keeps its values and its runs."""
+    values = suggest(trial, SPACES[method])
+    runs = run_seeds(setting, method, scenario, values)
+    trial.set_user_attr("values", values)
+    trial.set_user_attr("runs", runs)
+    return sum(run["average_gap"] for run in runs) / len(runs)
+
+
+def run_study(setting: Experiment, folder: Path, key: tuple[str, str]) -> list[dict]:
+    """All trials of a method in a scenario, and its strip; a stopped study goes on.
+
+    Args:
+        setting: networks that were trained and retrained.
+        folder: for the study's SQLite file.
+        key: method and scenario.
+    """
+    method, scenario = key
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    folder.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=f"sqlite:///{folder / slug(' '.join(key))}.db",
+        study_name=str(setting.about),
+        sampler=optuna.samplers.TPESampler(seed=zlib.crc32(" ".join(key).encode())),
+        load_if_exists=True,
+    )
+    left = TRIALS - len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
+    study.optimize(partial(run_trial, setting, method, scenario), n_trials=max(0, left))
+    finished = study.get_trials(states=[TrialState.COMPLETE])[:TRIALS]
+    tried = [(str(n), one.user_attrs["values"]) for n, one in enumerate(finished)]
+    runs = [one.user_attrs["runs"] for one in finished]
+    best = min(finished, key=lambda one: one.value).user_attrs["values"]
+    for name, factor in FACTORS.items():
+        tried.append((name, scaled(best, factor)))
+        runs.append(run_seeds(setting, method, scenario, tried[-1][1]))
+    about = {"method": method, "scenario": scenario}
+    return [
+        {**about, "trial": name, "values": json.dumps(values), **run}
+        for (name, values), own in zip(tried, runs, strict=True)
+        for run in own
+    ]
+
+
+def scaled(values: dict, factor: float) -> dict:
+    """The values with all learning rates times ``factor``; without any, the strength ``alpha``."""
+    rates = [name for name in values if name.endswith("lr")] or ["alpha"]
+    return values | {name: float(f"{factor * values[name]:.2g}") for name in rates}
+
+
+def choose(rows: pd.DataFrame) -> dict:
     """The trial with the smallest mean gap; {kind of scenario: value} where the kinds differ."""
-    kinds = rows["scenario"].map(lambda name: Scenario.parse(name).kind)
-    gaps = rows.groupby([kinds, "trial"])["average_gap"].mean()
-    best = {kind: found[gaps[kind].idxmin()] for kind in sorted(set(kinds), reverse=True)}
+    trials = rows[~rows["trial"].isin([*FACTORS])]
+    kinds = trials["scenario"].map(lambda name: Scenario.parse(name).kind)
+    gaps = trials.groupby([kinds, "values"], sort=False)["average_gap"].mean()
+    best = {kind: json.loads(gaps[kind].idxmin()) for kind in sorted(set(kinds), reverse=True)}
     chosen = {}
     for name in next(iter(best.values())):
         values = {kind: trial[name] for kind, trial in best.items()}
-        value, *others = set(values.values())
-        chosen[name] = values if others else value
+        one, *others = set(values.values())
+        chosen[name] = values if others else one
     return chosen
 
 
@@ -123,42 +233,49 @@ def as_text(tuned: dict) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def keep(path: Path, key: str, method: str, chosen: dict) -> None:
-    """Write one method's values into tuned.json; all others stay as they are."""
+def keep(path: Path, key: str, chosen: dict[str, dict]) -> None:
+    """Write these methods' values into tuned.json, in the order of METHODS; others stay."""
     tuned = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    tuned.setdefault(key, {})[method] = chosen
+    own = tuned.get(key, {}) | chosen
+    tuned[key] = {name: own[name] for name in sorted(own, key=[*METHODS, *own].index)}
     with atomic_write(path) as tmp_path:
         tmp_path.write_text(as_text(tuned), encoding="utf-8", newline="\n")
 
 
 def tune(methods: list[str], options: argparse.Namespace) -> None:
-    """Run the trials that are missing, and keep the best of each method."""
+    """Run the studies that are missing, and keep the best of each method."""
     recipe = (
         f"{options.train_size} other images, {options.epochs} epochs at {options.lr:g}, batches of "
-        f"{options.batch_size}{', augmented' if options.augment else ''}"
+        f"{options.batch_size}{', augmented' if options.augment else ''}, seeds {options.seeds}"
     )
     training = {name: getattr(options, name) for name in ("epochs", "lr", "batch_size", "augment")}
     where = {"model": options.model, "scenarios": SCENARIOS, "seeds": options.seeds}
-    images = images_of(options.dataset, options.train_size)
-    setting = prepare(images, n_jobs=options.jobs, **where, **training)
-    path = TRIALS / f"{options.dataset}-{slug(options.model)}.csv"
-    rows = pd.read_csv(path).to_dict("records") if path.exists() else []
-    done = {tuple(row[name] for name in KEY): row for row in rows}
-    for method in methods:
-        found = trials(method, options.fisher)
-        usable = [s for s, own in setting.scenarios.items() if supports(METHODS[method], own)]
-        keys = list(itertools.product([recipe], [method], found, usable, options.seeds))
-        missing = [key for key in keys if key not in done]
-        run = partial(run_key, setting, found)
-        bar = Progress(method, len(keys), done=len(keys) - len(missing), unit="runs")
+    name = f"{options.dataset}-{slug(options.model)}"
+    path = RESULTS / f"{name}.csv"
+    rows = pd.read_csv(path, dtype={"trial": str}) if path.exists() else pd.DataFrame(columns=ORDER)
+    own = rows[rows["recipe"] == recipe]
+    done = set(zip(own["method"], own["scenario"], strict=True))
+    usable = [
+        (method, scenario)
+        for method, scenario in product(methods, SCENARIOS)
+        if supports(METHODS[method], Scenario.parse(scenario))
+    ]
+    missing = [key for key in usable if key not in done]
+    if missing:
+        images = images_of(options.dataset, options.train_size)
+        setting = prepare(images, n_jobs=options.jobs, **where, **training)
+        run = partial(run_study, setting, RESULTS / "studies" / name)
+        bar = Progress("tuning", len(usable), done=len(usable) - len(missing), unit="studies")
         with bar, closing(imap_unordered(run, missing, n_jobs=options.jobs)) as finished:
-            for key, numbers in finished:
-                done[key] = dict(zip(KEY, key, strict=True)) | numbers
-                write_csv(pd.DataFrame(done.values()).sort_values(list(KEY)), path)
+            for _, found in finished:
+                rows = pd.concat([rows, pd.DataFrame(found).assign(recipe=recipe)])
+                write_csv(rows.sort_values(ORDER, kind="stable"), path)
                 bar.update()
-        chosen = choose(pd.DataFrame([done[key] for key in keys]), found)
-        keep(options.tuned, f"{options.dataset}-{slug(options.model)}", method, chosen)
-        print(f"{method}: {json.dumps(chosen)}", flush=True)
+    own = rows[rows["recipe"] == recipe]
+    chosen = {method: choose(own[own["method"] == method]) for method in methods}
+    keep(options.tuned, name, chosen)
+    for method, values in chosen.items():
+        print(f"{method}: {json.dumps(values)}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -166,7 +283,7 @@ def main(arguments: list[str] | None = None) -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=summary, epilog=rest, formatter_class=raw)
     add = parser.add_argument
-    add("methods", nargs="*", help=f"of {', '.join(GRIDS)}; default: all")
+    add("methods", nargs="*", help=f"of {', '.join(SPACES)}; default: all")
     add("--dataset", default="mnist")
     add("--model", default="cnn")
     add("--train-size", type=int, default=5_000, help="images, equally many of each class")
@@ -175,14 +292,13 @@ def main(arguments: list[str] | None = None) -> None:
     add("--batch-size", type=int, default=64, help="of training and unlearning")
     add("--augment", action="store_true", help="crop and mirror at random, in both")
     add("--seeds", type=int, nargs="+", default=[100, 101], help="that no notebook reports")
-    add("--fisher", choices=["exact", "sampled"], help="estimator of the Fisher information")
     add("--jobs", type=int, help="processes; default: one per core")
     add("--tuned", type=Path, default=TUNED, help="file to write the values into")
     options = parser.parse_args(arguments)
-    unknown = [name for name in options.methods if name not in GRIDS]
+    unknown = [name for name in options.methods if name not in SPACES]
     if unknown:
-        parser.error(f"there is no method {unknown[0]!r}: there are {', '.join(GRIDS)}")
-    tune(options.methods or list(GRIDS), options)
+        parser.error(f"there is no method {unknown[0]!r}: there are {', '.join(SPACES)}")
+    tune(options.methods or list(SPACES), options)
 
 
 if __name__ == "__main__":

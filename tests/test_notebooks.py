@@ -17,7 +17,7 @@ from unlearning.core.files import SAVED, slug
 
 PATHS = run.find([])
 PRESETS = json.loads((run.HERE / "presets.json").read_text())
-IGNORED = {"checkpoints", "mine", "quick", "cifar10-resnet20.csv"}  # the last is of no result
+IGNORED = {"checkpoints", "mine", "quick"}
 NEW_METHOD = """
 import copy
 METHODS["nothing"] = lambda model, retain: copy.deepcopy(model).eval()

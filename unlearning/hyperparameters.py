@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from torch import nn
 
 from .core.batches import Batches
@@ -18,6 +19,8 @@ from .scenarios import Scenario
 from .splitting import Split
 
 Method = Callable[..., nn.Module]
+
+LARGEST_GAP = 1.0  # of a trial that diverged or took too long
 
 
 def bind(
@@ -101,3 +104,39 @@ def load_tuned(
     if key not in known:
         print(f"nothing was tuned for {key}: the values of mnist-cnn are used")
     return known.get(key, known["mnist-cnn"])
+
+
+def tuning(folder: Path | str, dataset: str, model: str | Callable[[], nn.Module]) -> pd.DataFrame:
+    """What ``tune.py`` tried for this data set and network, or else for MNIST and the CNN.
+
+    Args:
+        folder: of its CSV files.
+        dataset, model: as ``load_tuned``.
+
+    Returns:
+        One row per scenario and method. ``trials``; how many of them ``failed``, because they
+        diverged or took too long; the ``cost`` of all trials together, and the time of the
+        ``chosen`` one, in units of retraining's; the mean gap of the chosen one, and with its
+        learning rates (without any, its strength) times 1/3 and times 3.
+    """
+    path = Path(folder) / f"{dataset}-{slug(name_of(model))}.csv"
+    known = path if path.exists() else Path(folder) / "mnist-cnn.csv"
+    rows = pd.read_csv(known, dtype={"trial": str})
+    found = {key: _told(own) for key, own in rows.groupby(["scenario", "method"], sort=False)}
+    return pd.DataFrame.from_dict(found, "index").rename_axis(["scenario", "method"])
+
+
+def _told(rows: pd.DataFrame) -> dict[str, float]:
+    """One row of ``tuning``, from all runs of a method in a scenario."""
+    gaps = rows.groupby("trial", sort=False)["average_gap"].mean()
+    tried = gaps[gaps.index.str.isdecimal()]
+    best, runs = tried.idxmin(), rows[rows["trial"].isin(tried.index)]
+    return {
+        "trials": len(tried),
+        "failed": int((tried == LARGEST_GAP).sum()),
+        "cost": runs["share_of_time"].sum(),
+        "chosen": rows.loc[rows["trial"] == best, "share_of_time"].mean(),
+        "gap, x1/3": gaps["x1/3"],
+        "gap": tried[best],
+        "gap, x3": gaps["x3"],
+    }

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from unlearning.core.layers import normalisation_layers
+from unlearning.core.passes import counting
 from unlearning.models import build
 
 
@@ -45,16 +46,9 @@ class Counted(Dataset):
 
 def passes(method, model, *data, count, **options):
     """What a call costs, in passes over ``count`` images: a forward alone is a third of one."""
-    total = 0
-
-    def note(_, inputs):  # the hooks of a copy note in the same place
-        nonlocal total
-        total += len(inputs[0]) * (1 if torch.is_grad_enabled() else 1 / 3)
-
-    hook = model.register_forward_pre_hook(note)
-    method(model, *data, **options)
-    hook.remove()
-    return total / count
+    with counting(model) as images_read:
+        method(model, *data, **options)
+    return images_read() / count
 
 
 def doubled(batches):

@@ -1,11 +1,12 @@
-"""Several sets read one after another, as one epoch."""
+"""Several sets read one after another, as one epoch; and how many images a network reads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .batches import Batches, Rereadable, set_epoch
 from .checks import check_pair
@@ -42,3 +43,23 @@ class Passes:
             epochs[place] += 1
             for batch in batches:
                 yield (*check_pair(batch), torch.tensor([place]))
+
+
+@contextmanager
+def counting(model: nn.Module) -> Iterator[Callable[[], float]]:
+    """Count the images that a network and its copies read in a block.
+
+    Yields a function that says how many: a forward pass with gradients, which a backward pass
+    usually follows, counts each image once; one without gradients counts a third.
+    """
+    total = 0.0
+
+    def note(_: nn.Module, inputs: tuple) -> None:  # the hook of a copy notes in the same place
+        nonlocal total
+        total += len(inputs[0]) * (1 if torch.is_grad_enabled() else 1 / 3)
+
+    hook = model.register_forward_pre_hook(note)
+    try:
+        yield lambda: total
+    finally:
+        hook.remove()
