@@ -34,12 +34,12 @@ def random_labels(
     8 % to a CNN, of the rest 99.9 %. Of a random tenth, 98 and 99 % are still answered rightly.
 
     Source: the random-label baseline of Golatkar et al., Eternal Sunshine of the Spotless Net, CVPR
-    2020 (arXiv 1911.04933), which relabels once; also Graves et al., Amnesiac Machine Learning,
-    AAAI 2021 (arXiv 2010.10981), once and never with the true label, and the code of SalUn (arXiv
-    2310.12508): per batch with all forget batches first, or per epoch with both sets shuffled
-    together. All are values of three arguments here. Two differences: a mixed batch holds all
-    images of a retain batch and their exact share of the forget set, where the released code
-    shuffles both sets as one; and a cosine lowers the learning rate, which theirs keep.
+    2020 (arXiv 1911.04933), section 6; Graves et al., Amnesiac Machine Learning, AAAI 2021 (arXiv
+    2010.10981): labels drawn once, never the true one; the code of SalUn (arXiv 2310.12508): per
+    batch with all forget batches first, or per epoch with both sets shuffled together. All are
+    values of three arguments here. Two differences: a mixed batch holds all images of a retain
+    batch and their exact share of the forget set, where the released code shuffles both sets as
+    one; and a cosine lowers the learning rate, which theirs keep.
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
