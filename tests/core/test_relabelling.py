@@ -1,5 +1,6 @@
 """core.relabelling: what is read when, when a label is drawn, and which labels come out."""
 
+import itertools
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from scipy.stats import binom
 from torch.utils.data import DataLoader, TensorDataset
 
 from unlearning.core.losses import cross_entropy
+from unlearning.core.randomness import generator_from
 from unlearning.core.relabelling import BothSets, random_labels_from
 
 
@@ -78,13 +80,12 @@ def test_draws_of_an_epoch_follow_from_seed_and_epoch_and_running_ones_from_what
         assert (forgotten(fresh(redraw), 2) == epochs[2]) == (redraw == "epoch")
 
 
-def test_draws_are_not_those_that_order_a_loader_of_the_same_seed(tiny):
-    """Else an image's place in the batch would tell its label."""
-    for seed in range(3):
-        order = torch.randperm(96, generator=torch.Generator().manual_seed(seed))
-        batches = both(numbered([96], 1000), numbered([96]), seed=seed)
-        draws = torch.tensor(list(forgotten(batches).values()))
-        assert abs(torch.corrcoef(torch.stack([order.float(), draws]))[0, 1]) < 0.35
+def test_draws_are_not_the_stream_that_dropout_or_the_order_of_images_comes_from():
+    for seed, redraw in itertools.product((0, 3), ("once", "epoch", "batch")):
+        draws = forgotten(both(numbered([96], 1000), numbered([96]), redraw, seed=seed))
+        draws = torch.tensor([draws[number] for number in range(96)])
+        for other in (seed, seed * 1_000_003):
+            assert not torch.equal(draws, torch.rand(96, generator=generator_from(other)))
 
 
 def test_loaders_keep_their_orders_whichever_other_set_is_read_between(tiny):
