@@ -60,7 +60,7 @@ def random_labels_from(draws: Tensor, labels: Tensor, logits: Tensor, exclude_tr
     """
     classes = logits.shape[-1]
     count = classes - 1 if exclude_true else classes
-    drawn = (draws * count).long().clamp(max=count - 1)  # the product may be rounded up to count
+    drawn = (draws * count).long()  # below count: the largest product is not rounded up to it
     stays = draws < 0
     if exclude_true:
         drawn = (labels + 1 + drawn) % classes
