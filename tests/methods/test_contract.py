@@ -207,6 +207,17 @@ WRONG = [
     ("selective_forgetting", {"max_variance": math.nan}, "max_variance must be one number in"),
     ("student_teacher", {"retain_fraction": 1.1}, "above 0 and at most 1, not 1.1"),
     ("student_teacher", {"bad_teacher": network(outputs=1)}, "1 outputs, the network 4"),
+    ("random_labels", {"redraw": "step"}, '"once", "epoch" or "batch", not \'step\''),
+    ("random_labels", {"order": "both"}, '"mixed" or "forget_first", not \'both\''),
+    ("saliency_unlearning", {"share": 1.5}, "share must be between 0 and 1, not 1.5"),
+    ("saliency_unlearning", {"momentum": 1}, "momentum must be one number in"),
+    ("saliency_unlearning", {"weight_decay": -1}, "weight_decay must be one number in"),
+    ("l1_sparse", {"gamma": -1}, "gamma must be at least 0, not -1"),
+    ("scrub", {"temperature": 0}, "temperature must be positive, not 0"),
+    ("scrub", {"alpha": math.nan}, "alpha must be at least 0, not nan"),
+    ("scrub", {"max_epochs": 0.5}, "max_epochs must be a whole number"),
+    ("scrub", {"decay_after": [1, 2.5]}, "an epoch of decay_after must be a whole number"),
+    ("scrub", {"validation": 5}, "an int cannot be read as batches"),
 ]
 
 

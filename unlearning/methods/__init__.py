@@ -8,8 +8,12 @@ tests, the tuner, the notebooks that compare all methods, tables and colours fol
 
 from .fine_tune import fine_tune
 from .impair_repair import impair_repair
+from .l1_sparse import l1_sparse
 from .negative_gradient import negative_gradient, negative_gradient_plus
+from .random_labels import random_labels
 from .random_mask import random_mask
+from .saliency_unlearning import saliency_unlearning
+from .scrub import scrub
 from .selective_forgetting import selective_forgetting
 from .student_teacher import student_teacher
 from .uniform_target import uniform_target
@@ -23,6 +27,10 @@ METHODS = {
     "uniform target": uniform_target,
     "UNSIR": impair_repair,
     "bad teacher": student_teacher,
+    "random labels": random_labels,
+    "SalUn": saliency_unlearning,
+    "l1-sparse": l1_sparse,
+    "SCRUB": scrub,
 }
 
 __all__ = ["METHODS", *(function.__name__ for function in METHODS.values())]
