@@ -68,6 +68,7 @@ class Range(NamedTuple):
 SGD, ADAM = Range(1e-4, 1.0), Range(1e-5, 0.1)  # learning rates
 DECAY = Range(1e-5, 1e-2)
 FEW, MANY = Range(1, 3), Range(1, 20)  # epochs, of all images and of the forgotten ones alone
+RELABELLED = {"epochs": Range(1, 2), "lr": SGD, "exclude_true": [False, True]}
 SPACES = {
     "fine-tuning": {"epochs": FEW, "lr": SGD, "weight_decay": DECAY},
     "negative gradient": {"epochs": MANY, "lr": SGD, "stop_at_chance": [True, False]},
@@ -91,6 +92,16 @@ SPACES = {
         "lr": ADAM,
         "retain_fraction": Range(0.1, 1.0),
         "temperature": Range(1.0, 5.0),
+    },
+    "random labels": {**RELABELLED, "redraw": ["once", "epoch"]},
+    "SalUn": {**RELABELLED, "share": Range(0.1, 1.0)},
+    "l1-sparse": {"epochs": FEW, "lr": SGD, "gamma": Range(1e-6, 1e-2)},
+    "SCRUB": {
+        "epochs": 2,
+        "max_epochs": [1, 2],
+        "lr": SGD,
+        "alpha": Range(0.001, 1.0),
+        "temperature": Range(1.0, 8.0),
     },
 }
 
