@@ -57,7 +57,7 @@ def markdown(shown: pd.DataFrame) -> str:
     """A table of texts as GitHub draws it."""
     rows = [["", *shown.columns], ["---", *["---:"] * len(shown.columns)]]
     rows += [[name, *cells] for name, cells in zip(shown.index, shown.to_numpy(), strict=True)]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+    return "\n".join(f"|{'|'.join(map(str, row))}|" for row in rows)
 
 
 def short_table() -> str:
@@ -85,7 +85,7 @@ def all_tables() -> str:
         "# All tables",
         "Written by `notebooks/summary.py` from the CSV files in these folders.",
     ]
-    for path in sorted(RESULTS.glob("0*/*/*_runs.csv")):
+    for path in sorted(RESULTS.glob("[01]*/*/*_runs.csv")):
         runs = pd.read_csv(path)
         columns = [name for name in (*STANDARD, *MORE) if name in runs]
         columns = [name for name in columns if runs[name].notna().any()]
@@ -93,7 +93,7 @@ def all_tables() -> str:
         parts += [f"## {where}: {runs['scenario'][0]}", f"{runs['seed'].nunique()} seeds."]
         parts.append(markdown(readable(table_of(runs), columns)))
     for name in ("forgetting_quality", "intervals"):
-        for path in sorted(RESULTS.glob(f"0*/*/{name}.csv")):
+        for path in sorted(RESULTS.glob(f"[01]*/*/{name}.csv")):
             numbers = pd.read_csv(path).set_index("method").rename_axis(None)
             where = path.parent.relative_to(RESULTS).as_posix()
             parts.append(f"## {where}: {name.replace('_', ' ')}")
