@@ -207,6 +207,10 @@ WRONG = [
     ("selective_forgetting", {"max_variance": math.nan}, "max_variance must be one number in"),
     ("student_teacher", {"retain_fraction": 1.1}, "above 0 and at most 1, not 1.1"),
     ("student_teacher", {"bad_teacher": network(outputs=1)}, "1 outputs, the network 4"),
+    ("boundary_shrink", {"normalisation": None}, "pixels go from .* give the normalisation"),
+    ("boundary_shrink", {"eps": math.inf}, "eps must be one number in"),
+    ("boundary_shrink", {"forget_classes": [0, 1, 2, 3]}, "names all 4 classes"),
+    ("delete", {"forget_classes": 4}, "class 4 does not exist"),
 ]
 
 

@@ -6,6 +6,8 @@ No method changes the network it is given; each returns a copy, in eval mode, on
 tests, the tuner, the notebooks that compare all methods, tables and colours follow it.
 """
 
+from .boundary_shrink import boundary_shrink
+from .delete import delete
 from .fine_tune import fine_tune
 from .impair_repair import impair_repair
 from .negative_gradient import negative_gradient, negative_gradient_plus
@@ -23,6 +25,8 @@ METHODS = {
     "uniform target": uniform_target,
     "UNSIR": impair_repair,
     "bad teacher": student_teacher,
+    "boundary shrink": boundary_shrink,
+    "DELETE": delete,
 }
 
 __all__ = ["METHODS", *(function.__name__ for function in METHODS.values())]
