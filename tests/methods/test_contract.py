@@ -218,6 +218,10 @@ WRONG = [
     ("scrub", {"max_epochs": 0.5}, "max_epochs must be a whole number"),
     ("scrub", {"decay_after": [1, 2.5]}, "an epoch of decay_after must be a whole number"),
     ("scrub", {"validation": 5}, "an int cannot be read as batches"),
+    ("boundary_shrink", {"normalisation": None}, "pixels go from .* give the normalisation"),
+    ("boundary_shrink", {"eps": math.inf}, "eps must be one number in"),
+    ("boundary_shrink", {"forget_classes": [0, 1, 2, 3]}, "names all 4 classes"),
+    ("delete", {"forget_classes": 4}, "class 4 does not exist"),
 ]
 
 

@@ -62,6 +62,7 @@ def call(function, model, retain, forget=None, **options):
     """The function on the data and the light hyperparameters that it knows."""
     forget = pairs(~KEPT) if forget is None else forget
     known = {"retain": retain, "forget": forget, "forget_classes": [9], **SMALL, **options}
+    known["normalisation"] = (0.5, 0.05)  # so that pixels lie between 0 and 1
     wanted = inspect.signature(function).parameters
     return function(model, **{name: known[name] for name in wanted if name in known})
 

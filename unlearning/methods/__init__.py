@@ -6,6 +6,8 @@ No method changes the network it is given; each returns a copy, in eval mode, on
 tests, the tuner, the notebooks that compare all methods, tables and colours follow it.
 """
 
+from .boundary_shrink import boundary_shrink
+from .delete import delete
 from .fine_tune import fine_tune
 from .impair_repair import impair_repair
 from .l1_sparse import l1_sparse
@@ -31,6 +33,8 @@ METHODS = {
     "SalUn": saliency_unlearning,
     "l1-sparse": l1_sparse,
     "SCRUB": scrub,
+    "boundary shrink": boundary_shrink,
+    "DELETE": delete,
 }
 
 __all__ = ["METHODS", *(function.__name__ for function in METHODS.values())]
