@@ -103,6 +103,13 @@ SPACES = {
         "alpha": Range(0.001, 1.0),
         "temperature": Range(1.0, 8.0),
     },
+    "boundary shrink": {
+        "epochs": Range(1, 10),
+        "lr": SGD,
+        "eps": Range(0.03, 0.3),
+        "freeze_bn": [False, True],
+    },
+    "DELETE": {"epochs": MANY, "lr": SGD, "freeze_bn": [False, True]},
 }
 
 
