@@ -103,6 +103,19 @@ SPACES = {
         "alpha": Range(0.001, 1.0),
         "temperature": Range(1.0, 8.0),
     },
+    "SSD": {
+        "alpha": Range(0.1, 100.0),
+        "dampening": Range(0.01, 1.0),
+        "importance": ["batch", "sample", "logit_norm"],
+    },
+    "MSG": {
+        "epochs": Range(1, 2),
+        "lr": SGD,
+        "ratio": Range(0.1, 0.9),
+        "weight_decay": DECAY,
+    },
+    "CT": {"epochs": FEW, "lr": SGD, "weight_decay": DECAY},
+    "FCS": {"rounds": Range(1, 2), "uniform_lr": SGD, "forget_lr": SGD, "retain_lr": SGD},
     "boundary shrink": {
         "epochs": Range(1, 10),
         "lr": SGD,

@@ -53,6 +53,13 @@ def test_it_is_drawn_in_a_terminal_that_gives_no_size(monkeypatch):
     assert b"training: 0/2 steps" in drawn
 
 
+def test_a_line_is_said_to_who_called_and_not_within_an_experiment(capsys):
+    progress.say("12 % dampened")
+    with Progress("all methods", 2, unit="networks"):
+        progress.say("13 % dampened")
+    assert capsys.readouterr().out == "12 % dampened\n"
+
+
 def test_nothing_is_drawn_where_nobody_looks(capfd):
     with Progress("training", 2) as bar:
         bar.update()

@@ -96,6 +96,12 @@ def _inner_text() -> str:
     return ", ".join(texts)
 
 
+def say(text: str) -> None:
+    """Print a line, unless a bar is open, which it would tear, or this is a worker."""
+    if not _open and multiprocessing.current_process().name == "MainProcess":
+        print(text)
+
+
 def in_notebook() -> bool:
     """Whether this process is the kernel of a notebook."""
     ipython = sys.modules.get("IPython")
