@@ -123,6 +123,7 @@ SPACES = {
         "freeze_bn": [False, True],
     },
     "DELETE": {"epochs": MANY, "lr": SGD, "freeze_bn": [False, True]},
+    "UAM": {"epochs": 1, "lr": SGD, "rho": Range(0.01, 10.0), "weight_decay": DECAY},
 }
 
 
