@@ -6,12 +6,16 @@ No method changes the network it is given; each returns a copy, in eval mode, on
 tests, the tuner, the notebooks that compare all methods, tables and colours follow it.
 """
 
+from .contrastive import contrastive
 from .fine_tune import fine_tune
 from .impair_repair import impair_repair
 from .negative_gradient import negative_gradient, negative_gradient_plus
+from .perturb import perturb
 from .random_mask import random_mask
 from .selective_forgetting import selective_forgetting
+from .small_gradient_reset import small_gradient_reset
 from .student_teacher import student_teacher
+from .synaptic_dampening import synaptic_dampening
 from .uniform_target import uniform_target
 
 METHODS = {
@@ -23,6 +27,10 @@ METHODS = {
     "uniform target": uniform_target,
     "UNSIR": impair_repair,
     "bad teacher": student_teacher,
+    "SSD": synaptic_dampening,
+    "MSG": small_gradient_reset,
+    "CT": perturb,
+    "FCS": contrastive,
 }
 
 __all__ = ["METHODS", *(function.__name__ for function in METHODS.values())]
