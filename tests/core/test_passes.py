@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from unlearning.core.batches import Rereadable, ZipCycle
 from unlearning.core.loop import minimise
 from unlearning.core.losses import classification_loss
-from unlearning.core.passes import Passes
+from unlearning.core.passes import FromEpoch, Passes
+from unlearning.core.randomness import generators_of
 
 
 def test_sets_are_read_in_the_order_given_each_pass_in_its_own_order(tiny):
@@ -43,3 +45,23 @@ def test_passes_over_one_set_are_its_epochs_with_dropout_and_schedule(tiny, kind
     wanted = minimise(network(), batches, classification_loss, epochs=3, lr=0.1, seed=4)
     found = minimise(network(), Passes([batches], [0, 0, 0]), loss, epochs=1, lr=0.1, seed=4)
     torch.testing.assert_close(found.state_dict(), wanted.state_dict(), rtol=0, atol=0)
+
+
+def test_orders_go_on_where_another_call_stopped(tiny):
+    batches = tiny.batches(16, shuffle=True, seed=1)
+    later = FromEpoch(Rereadable(batches), 3)
+    assert len(later) == 6
+    for epoch in (0, 1):
+        later.set_epoch(epoch)
+        found = [labels for _, labels in later]
+        batches.set_epoch(3 + epoch)
+        assert all(torch.equal(a, b) for a, (_, b) in zip(found, batches, strict=True))
+
+
+def test_a_generator_deep_in_several_wrappers_is_found(tiny):
+    own = torch.Generator()
+    data = torch.utils.data.TensorDataset(tiny.images, tiny.labels)
+    sampler = torch.utils.data.RandomSampler(data, generator=own)
+    loader = Rereadable(torch.utils.data.DataLoader(data, 16, sampler=sampler))
+    pairs = Rereadable(ZipCycle(FromEpoch(loader, 1), FromEpoch(loader, 2)))
+    assert generators_of(pairs) == [own]

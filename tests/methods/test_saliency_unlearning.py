@@ -18,7 +18,7 @@ from by_hand import (
 )
 from torch import nn
 
-from unlearning.core.losses import cross_entropy
+from unlearning.core.losses import classification_loss
 from unlearning.core.relabelling import BothSets, random_labels_from
 from unlearning.methods import random_labels, saliency_unlearning
 from unlearning.methods.saliency_unlearning import _freeze, _largest, _summed_gradient
@@ -74,7 +74,7 @@ def test_absolute_values_are_taken_after_the_sum_over_the_batches(forget):
     """Twice the same batch, once with the sign of its loss turned, leaves nothing."""
     model, (batch, _), signs = network(), forget, iter((1, -1))
     found = _summed_gradient(
-        model, [batch, batch], lambda logits, labels: next(signs) * cross_entropy(logits, labels)
+        model, [batch, batch], lambda *batch: next(signs) * classification_loss(*batch)
     )
     assert all((g == 0).all() for g in found)
 
@@ -84,7 +84,7 @@ def test_the_mask_depends_on_neither_the_order_of_batches_nor_the_scale_of_the_l
         model = network(name)
         wanted = _largest(_summed_gradient(model, forget), 0.3)
         turned = _largest(_summed_gradient(model, forget[::-1]), 0.3)
-        double = _summed_gradient(model, forget, lambda *pair: 2 * cross_entropy(*pair))
+        double = _summed_gradient(model, forget, lambda *batch: 2 * classification_loss(*batch))
         for masks in (turned, _largest(double, 0.3)):
             assert all(torch.equal(a, b) for a, b in zip(masks, wanted, strict=True))
 

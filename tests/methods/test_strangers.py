@@ -13,6 +13,7 @@ from by_hand import assert_same, differ, weights
 from strangers import (
     IMAGES,
     LABELS,
+    NEEDS,
     NETWORKS,
     OUTPUTS,
     READ_ONCE,
@@ -27,6 +28,7 @@ from strangers import (
     pairs,
     pruned,
     relabelled,
+    suited,
     tied,
     trained,
 )
@@ -48,7 +50,7 @@ from unlearning.methods import (
 from unlearning.metrics import accuracy, per_class_accuracy, relearn_time
 
 KEPT = LABELS != 9
-SMALL = {"noise_size": 8, "noise_steps": 2, "epochs": 1}
+SMALL = {"noise_size": 8, "noise_steps": 2, "epochs": 1, "rounds": 2}
 FUNCTIONS = {
     **METHODS,
     "train": lambda model, retain: train(copy.deepcopy(model), retain, epochs=2, lr=0.1),
@@ -85,7 +87,7 @@ def test_batches_of_another_form_are_refused_in_one_sentence(name, wrong, monkey
     batches, words = WRONG_BATCHES[wrong]
     for part in reading(FUNCTIONS[name]):
         with pytest.raises(ValueError, match=words):
-            call(FUNCTIONS[name], mlp(), **{"retain": pairs(KEPT), part: batches})
+            call(FUNCTIONS[name], suited(name), **{"retain": pairs(KEPT), part: batches})
 
 
 def test_what_can_be_read_only_once_is_refused_at_once(name, once, monkeypatch):
@@ -93,10 +95,10 @@ def test_what_can_be_read_only_once_is_refused_at_once(name, once, monkeypatch):
     for part in reading(FUNCTIONS[name]):
         given = {"retain": pairs(KEPT), part: READ_ONCE[once]()}
         if name in ("predict", "Fisher") and "end" not in once:  # which read once
-            call(FUNCTIONS[name], mlp(), **given)
+            call(FUNCTIONS[name], suited(name), **given)
             continue
         with pytest.raises(ValueError, match=r"can be read only once|did not end after 300 batch"):
-            call(FUNCTIONS[name], mlp(), **given)
+            call(FUNCTIONS[name], suited(name), **given)
 
 
 @pytest.mark.parametrize("integer", [torch.uint8, torch.int16, torch.int32])
@@ -104,8 +106,8 @@ def test_labels_of_any_integer_type_give_the_same(name, integer):
     def labelled(batches):
         return [(images, labels.to(integer)) for images, labels in batches]
 
-    found = call(FUNCTIONS[name], known(), labelled(pairs(KEPT)), labelled(pairs(~KEPT)))
-    wanted = call(FUNCTIONS[name], known(), pairs(KEPT), pairs(~KEPT))
+    found = call(FUNCTIONS[name], known(name), labelled(pairs(KEPT)), labelled(pairs(~KEPT)))
+    wanted = call(FUNCTIONS[name], known(name), pairs(KEPT), pairs(~KEPT))
     if isinstance(wanted, nn.Module):
         return assert_same(found, wanted)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
@@ -134,14 +136,15 @@ def test_the_same_call_gives_the_same_weights_whatever_a_loader_draws_from(metho
         if METHODS[method] is impair_repair and isinstance(batches.dataset, RandomOrder):
             continue  # it has images of the class to forget
         before, state = torch.get_rng_state(), own.get_state()
-        first, again = (call(METHODS[method], known(), batches, batches) for _ in range(2))
+        first, again = (call(METHODS[method], known(method), batches, batches) for _ in range(2))
         assert_same(first, again)
         assert torch.equal(torch.get_rng_state(), before) and torch.equal(own.get_state(), state)
 
 
 def test_a_loader_and_images_of_the_same_data_give_the_same_weights_with_dropout(method):
     pixels = (255 * (IMAGES - IMAGES.min()) / (IMAGES.max() - IMAGES.min())).to(torch.uint8)
-    images, model = Images(pixels, LABELS), mlp(nn.Dropout(0.5))
+    images = Images(pixels, LABELS)
+    model = nn.Sequential(nn.Dropout(0.5), suited(method))
 
     def in_order(part):
         data = torch.utils.data.TensorDataset(part.normalise(part.images), part.labels)
@@ -155,6 +158,10 @@ def test_a_loader_and_images_of_the_same_data_give_the_same_weights_with_dropout
 def test_networks_of_all_kinds_hold_the_contract(method, network):
     torch.manual_seed(0)
     model = NETWORKS[network]()
+    if method in NEEDS and not any(isinstance(m, nn.Conv2d) for m in model.modules()):
+        with pytest.raises(ValueError, match=NEEDS[method]):
+            call(METHODS[method], model, pairs(KEPT))
+        return
     before = copy.deepcopy(weights(model))
     modes = [module.training for module in model.modules()]
     strides = [parameter.stride() for parameter in model.parameters()]
@@ -179,7 +186,7 @@ def test_networks_of_all_kinds_hold_the_contract(method, network):
 
 
 def test_half_precision_is_refused_where_small_steps_count_and_can_be_read(method):
-    for half in (mlp().half(), mlp().bfloat16()):
+    for half in (suited(method).half(), suited(method).bfloat16()):
         assert predict(half, pairs())[0].dtype == torch.float32
         with pytest.raises(ValueError, match=r"is in b?float16, which rounds .* model.float\(\)"):
             call(METHODS[method], half, pairs(KEPT), bad_teacher=mlp())
@@ -188,7 +195,7 @@ def test_half_precision_is_refused_where_small_steps_count_and_can_be_read(metho
 def test_outputs_of_another_form_are_refused_in_one_sentence(name, output):
     change, words = OUTPUTS[output]
     with pytest.raises(ValueError, match=f"{words}.*: wrap it so that it returns logits"):
-        call(FUNCTIONS[name], Returns(change), pairs(KEPT), pairs(~KEPT))
+        call(FUNCTIONS[name], Returns(suited(name), change), pairs(KEPT), pairs(~KEPT))
 
 
 @pytest.mark.parametrize("forget_classes", [9, [9], (9,), {9}, torch.tensor([9]), torch.tensor(9)])
@@ -362,10 +369,10 @@ def test_gradients_are_recorded_where_the_caller_switched_them_off_and_never_rea
     method,
 ):
     images = [(x.clone().requires_grad_(), y) for x, y in pairs(KEPT)]
-    wanted = call(METHODS[method], known(), pairs(KEPT))
+    wanted = call(METHODS[method], known(method), pairs(KEPT))
     with torch.no_grad():
-        assert_same(call(METHODS[method], known(), pairs(KEPT)), wanted)
-    assert_same(call(METHODS[method], known(), images), wanted)
+        assert_same(call(METHODS[method], known(method), pairs(KEPT)), wanted)
+    assert_same(call(METHODS[method], known(method), images), wanted)
     assert all(x.grad is None for x, _ in images)
 
 

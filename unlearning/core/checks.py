@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from operator import index
 from textwrap import shorten
@@ -126,6 +126,17 @@ def check_module(model: Any) -> None:
             "the network has lazy layers, which take their shapes from the first images: call it "
             "on a batch before it is used here"
         )
+
+
+def check_values_per_weight(argument: str, values: Any, model: nn.Module, *, maker: str) -> None:
+    """Raise a ValueError unless ``values`` has one of at least 0 for each weight of the model."""
+    for name, w in model.named_parameters():
+        own = values.get(name) if isinstance(values, Mapping) else None
+        if not isinstance(own, Tensor) or own.shape != w.shape or not bool((own >= 0).all()):
+            raise ValueError(
+                f"{argument} has no values of at least 0 of shape {tuple(w.shape)} for {name}: "
+                f"give what {maker} returns for this network"
+            )
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:

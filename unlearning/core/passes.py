@@ -63,3 +63,22 @@ def counting(model: nn.Module) -> Iterator[Callable[[], float]]:
         yield lambda: total
     finally:
         hook.remove()
+
+
+class FromEpoch:
+    """Batches whose epoch 0 is epoch ``first`` of others, and so on.
+
+    So several calls of ``minimise`` read one set in orders that go on from call to call.
+    """
+
+    def __init__(self, batches: Rereadable, first: int):
+        self.inner, self.first = (batches,), first
+
+    def set_epoch(self, epoch: int) -> None:
+        set_epoch(self.inner[0], self.first + epoch)
+
+    def __len__(self) -> int:
+        return len(self.inner[0])
+
+    def __iter__(self) -> Iterator:
+        return iter(self.inner[0])

@@ -108,7 +108,7 @@ def _look(value: Any, found: dict[int, Generator], seen: set[int], depth: int) -
         return
     inner = getattr(value, "inner", None)
     if isinstance(inner, tuple):  # batches of ours, whose own generators start anew by themselves
-        parts = inner
+        parts, depth = inner, depth - 1  # so that wrappers, however many, are no level
     elif type(value) in (list, tuple, dict):  # nothing that counts how often it is read
         parts = list(value.values() if isinstance(value, dict) else value)[: FEW + 1]
         parts = parts if len(parts) <= FEW else []

@@ -7,17 +7,21 @@ tests, the tuner, the notebooks that compare all methods, tables and colours fol
 """
 
 from .boundary_shrink import boundary_shrink
+from .contrastive import contrastive
 from .delete import delete
 from .fine_tune import fine_tune
 from .impair_repair import impair_repair
 from .l1_sparse import l1_sparse
 from .negative_gradient import negative_gradient, negative_gradient_plus
+from .perturb import perturb
 from .random_labels import random_labels
 from .random_mask import random_mask
 from .saliency_unlearning import saliency_unlearning
 from .scrub import scrub
 from .selective_forgetting import selective_forgetting
+from .small_gradient_reset import small_gradient_reset
 from .student_teacher import student_teacher
+from .synaptic_dampening import synaptic_dampening
 from .uniform_target import uniform_target
 
 METHODS = {
@@ -31,8 +35,12 @@ METHODS = {
     "bad teacher": student_teacher,
     "random labels": random_labels,
     "SalUn": saliency_unlearning,
-    "l1-sparse": l1_sparse,
     "SCRUB": scrub,
+    "SSD": synaptic_dampening,
+    "l1-sparse": l1_sparse,
+    "MSG": small_gradient_reset,
+    "CT": perturb,
+    "FCS": contrastive,
     "boundary shrink": boundary_shrink,
     "DELETE": delete,
 }

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ..core.batches import Batches, fixed_order, read_pairs
-from ..core.checks import check_logits, check_number, check_precision
-from ..core.devices import device_of, dtype_of, on_device, performance_settings, with_gradients
-from ..core.layers import copy_of, eval_mode
-from ..core.losses import cross_entropy
+from ..core.checks import check_number, check_precision
+from ..core.devices import device_of
+from ..core.gradients import sum_gradients
+from ..core.layers import copy_of
+from ..core.losses import classification_loss
 from ..core.relabelling import minimise_relabelled
 
 
@@ -104,26 +105,12 @@ def _trained(model: nn.Module) -> list[nn.Parameter]:
 
 
 def _summed_gradient(
-    model: nn.Module, batches: Batches, loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
+    model: nn.Module, batches: Batches, loss: Callable[..., Tensor] = classification_loss
 ) -> list[Tensor]:
-    """Sum over the batches of the gradient of each one's loss, in eval mode.
-
-    Summed in double precision, which leaves hardly any trace of the order of the batches.
-    """
-    trained, device, dtype = _trained(model), device_of(model), dtype_of(model)
-    exact = torch.float32 if device.type == "mps" else torch.float64
-    total = [torch.zeros_like(p, dtype=exact) for p in trained]
-    speed, reading = performance_settings(model), fixed_order(batches, device)
-    with eval_mode(model), speed, reading, with_gradients():
-        for pair in read_pairs(batches):
-            images, labels = on_device(pair, device, channels_last=False, dtype=dtype)
-            value = loss(check_logits(model(images)), labels)
-            found = torch.autograd.grad(value, trained, materialize_grads=True)
-            for one, gradient in zip(total, found, strict=True):
-                one += gradient
-    if not all(bool(one.isfinite().all()) for one in total):
-        raise ValueError("the gradient on the forget set is not finite: weights or images hold NaN")
-    return total
+    """Sum over the batches of the gradient of each one's mean loss."""
+    options = {"exact": True, "title": "SalUn"}
+    with fixed_order(batches, device_of(model)):
+        return sum_gradients(model, _trained(model), read_pairs(batches), loss, **options).sums
 
 
 def _largest(gradient: list[Tensor], share: float) -> list[Tensor]:

@@ -8,7 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from ..core.batches import Batches, check_rereadable, classes_in, first_images
-from ..core.checks import check_labels, check_number, classes_to_forget
+from ..core.checks import (
+    check_labels,
+    check_number,
+    check_values_per_weight,
+    classes_to_forget,
+)
 from ..core.layers import copy_of, logit_layers, weight_layers
 from ..core.loop import check_finite
 from ..core.randomness import generator_from
@@ -80,7 +85,7 @@ def selective_forgetting(
     class_rows = _class_rows(forget_classes, retain, len(next(iter(last))))
     if fisher is None:
         fisher = fisher_diagonal(model, retain, estimator=estimator, seed=seed)
-    _check_fisher(fisher, model)
+    check_values_per_weight("fisher", fisher, model, maker="fisher_diagonal")
     some_train = any(w.requires_grad for w in model.parameters())
     with torch.no_grad():
         for name, w in model.named_parameters():
@@ -119,17 +124,6 @@ def _class_rows(
         check_labels(torch.tensor(sorted(present)), num_classes)
         forget_classes = set(range(num_classes)) - present
     return classes_to_forget(forget_classes, num_classes)
-
-
-def _check_fisher(fisher: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Raise a ValueError unless there is a value of at least 0 for every entry of the network."""
-    for name, w in model.named_parameters():
-        own = fisher.get(name) if isinstance(fisher, Mapping) else None
-        if not isinstance(own, Tensor) or own.shape != w.shape or not bool((own >= 0).all()):
-            raise ValueError(
-                f"fisher has no values of at least 0 of shape {tuple(w.shape)} for {name}: give "
-                "what fisher_diagonal returns for this network"
-            )
 
 
 def _variance_per_unit(fisher: Tensor, bound: float) -> Tensor:
