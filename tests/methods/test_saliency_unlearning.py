@@ -18,7 +18,7 @@ from by_hand import (
 )
 from torch import nn
 
-from unlearning.core.losses import classification_loss
+from unlearning.core.losses import classification_loss, cross_entropy
 from unlearning.core.relabelling import BothSets, random_labels_from
 from unlearning.methods import random_labels, saliency_unlearning
 from unlearning.methods.saliency_unlearning import _freeze, _largest, _summed_gradient

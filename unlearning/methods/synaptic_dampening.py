@@ -15,8 +15,8 @@ from ..core.checks import check_logits, check_number, check_pair, check_values_p
 from ..core.devices import device_of
 from ..core.gradients import sum_gradients
 from ..core.layers import copy_of
-from ..core.progress import say
 from ..core.losses import classification_loss
+from ..core.progress import say
 from ..curvature import fisher_diagonal
 
 _BELOW = 1 - 1e-5  # more than rounding: ratios equal to the percentile are dampened
