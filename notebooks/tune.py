@@ -57,6 +57,9 @@ GRIDS = {
     "uniform target": {"alpha": [0.5, 0.8, 0.9, 0.95], "lr": LR},
     "UNSIR": {"impair_lr": [0.005, 0.01, 0.02, 0.05], "repair_lr": [1e-3, 3e-3, 1e-2]},
     "bad teacher": {"lr": LR, "retain_fraction": [0.3, 1.0], "temperature": [1.0, 3.0]},
+    "boundary shrink": {"lr": [1e-4, *LR, 1e-2, 3e-2], "freeze_bn": [True, False]},
+    "DELETE": {"lr": [1e-4, *LR, 1e-2, 3e-2], "freeze_bn": [True, False]},
+    "UAM": {"rho": [0.1, 0.3, 0.6], "lr": [0.05, 0.1], "weight_decay": [5e-4, 5e-3]},
 }
 
 

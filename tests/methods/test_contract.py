@@ -211,6 +211,7 @@ WRONG = [
     ("boundary_shrink", {"eps": math.inf}, "eps must be one number in"),
     ("boundary_shrink", {"forget_classes": [0, 1, 2, 3]}, "names all 4 classes"),
     ("delete", {"forget_classes": 4}, "class 4 does not exist"),
+    ("sharpness_aware", {"rho": -1}, "rho must be one number in"),
 ]
 
 

@@ -13,6 +13,7 @@ from .impair_repair import impair_repair
 from .negative_gradient import negative_gradient, negative_gradient_plus
 from .random_mask import random_mask
 from .selective_forgetting import selective_forgetting
+from .sharpness_aware import sharpness_aware
 from .student_teacher import student_teacher
 from .uniform_target import uniform_target
 
@@ -27,6 +28,7 @@ METHODS = {
     "bad teacher": student_teacher,
     "boundary shrink": boundary_shrink,
     "DELETE": delete,
+    "UAM": sharpness_aware,
 }
 
 __all__ = ["METHODS", *(function.__name__ for function in METHODS.values())]
