@@ -50,7 +50,7 @@ def sharpness_aware(
     Most of the forgetting is that of fine-tuning at this ``lr`` and ``weight_decay``. ``rho`` adds
     to it for single images and an MLP (0.6: 96.0 / 99.0 / 94.6) and takes from it for a class: a
     step from where the forget loss is larger lowers that loss too. At ``weight_decay=5e-4`` and an
-    ``lr`` of 0.05 or less nothing is forgotten at any ``rho`` that keeps the rest.
+    ``lr`` of 0.05 or less the MLP still knows 98 % at any ``rho`` that keeps 98 % of the rest.
 
     AMUN (Ebrahimpour-Boroojeny et al., ICML 2025, arXiv 2503.00917) trains on the forget set as it
     is, and on adversarial copies of it with wrong labels. Tried in the same way, it forgot nothing:
