@@ -250,6 +250,7 @@ WRONG = [
     ("contrastive", {"rounds": 1.5}, "rounds must be a whole number"),
     ("contrastive", {"forget_lr": "fast"}, "forget_lr must be one number in"),
     ("contrastive", {"momentum": 1.0}, "momentum must be one number in"),
+    ("sharpness_aware", {"rho": -1}, "rho must be one number in"),
 ]
 
 

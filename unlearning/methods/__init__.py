@@ -19,6 +19,7 @@ from .random_mask import random_mask
 from .saliency_unlearning import saliency_unlearning
 from .scrub import scrub
 from .selective_forgetting import selective_forgetting
+from .sharpness_aware import sharpness_aware
 from .small_gradient_reset import small_gradient_reset
 from .student_teacher import student_teacher
 from .synaptic_dampening import synaptic_dampening
@@ -43,6 +44,7 @@ METHODS = {
     "FCS": contrastive,
     "boundary shrink": boundary_shrink,
     "DELETE": delete,
+    "UAM": sharpness_aware,
 }
 
 __all__ = ["METHODS", *(function.__name__ for function in METHODS.values())]
