@@ -32,7 +32,7 @@ def imported(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_a_file_is_short_and_imports_only_what_lies_below_it(file):
-    assert len(file.read_text().splitlines()) <= 300
+    assert len(file.read_text().splitlines()) <= (190 if file.parent.name == "methods" else 300)
     here = file.relative_to(PACKAGE).with_suffix("").parts[0]
     if here == "__init__":
         return

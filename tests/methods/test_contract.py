@@ -214,7 +214,7 @@ WRONG = [
     ("uniform_target", {"forget_classes": [0, 1, 2, 3]}, "names all 4 classes"),
     ("impair_repair", {"forget_classes": [3, -1]}, "class -1 does not exist"),
     ("impair_repair", {"forget_classes": []}, "forget_classes is empty"),
-    ("impair_repair", {"noise_ratio": math.nan}, "must be positive, not 16 and nan"),
+    ("impair_repair", {"noise_ratio": math.nan}, "noise_ratio must be positive, not nan"),
     ("student_teacher", {"temperature": 0}, "temperature .* positive, not 0"),
     ("student_teacher", {"temperature": math.inf}, "temperature .* positive, not inf"),
     ("impair_repair", {"noise_penalty": math.nan}, "noise_penalty must be one number in"),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -73,10 +71,8 @@ def impair_repair(
         ValueError: if ``forget_classes`` is empty, or a class does not exist or is retained; if
             ``noise_size`` or ``noise_ratio`` is not positive.
     """
-    if check_whole("noise_size", noise_size) < 1 or not _is_positive(noise_ratio):
-        raise ValueError(
-            f"noise_size and noise_ratio must be positive, not {noise_size} and {noise_ratio}"
-        )
+    check_whole("noise_size", noise_size, least=1)
+    check_number("noise_ratio", noise_ratio, "(0, inf)", "positive")
     check_number("noise_penalty", noise_penalty, "[0, inf)")
     retain = Rereadable(retain)
     images = first_images(retain)
@@ -140,10 +136,6 @@ def error_maximising_noise(
         minimise(images, [(labels,)], loss, epochs=steps, lr=lr, title=f"noise {label}", **_ADAM)
         noise[label] = images[0].detach()
     return noise
-
-
-def _is_positive(value: float) -> bool:
-    return isinstance(value, Real) and 0 < value < math.inf
 
 
 class _WithNoise:
