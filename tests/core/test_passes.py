@@ -1,12 +1,14 @@
 """core.passes: what is read when, and that epochs of it are epochs of minimise."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from unlearning.core.loop import minimise
 from unlearning.core.losses import classification_loss
-from unlearning.core.passes import Passes
+from unlearning.core.passes import Passes, Steps
 
 
 def test_sets_are_read_in_the_order_given_each_pass_in_its_own_order(tiny):
@@ -43,3 +45,22 @@ def test_passes_over_one_set_are_its_epochs_with_dropout_and_schedule(tiny, kind
     wanted = minimise(network(), batches, classification_loss, epochs=3, lr=0.1, seed=4)
     found = minimise(network(), Passes([batches], [0, 0, 0]), loss, epochs=1, lr=0.1, seed=4)
     torch.testing.assert_close(found.state_dict(), wanted.state_dict(), rtol=0, atol=0)
+
+
+def test_steps_of_whole_passes_are_epochs_and_a_part_of_a_pass_is_read_as_its_start(tiny):
+    batches = tiny.batches(10, shuffle=True, seed=1)  # 10 in a pass, the last of 6
+    torch.manual_seed(0)
+    layers = nn.Linear(64, 8), nn.Dropout(0.5), nn.Linear(8, 4)
+    model, twin = (nn.Sequential(nn.Flatten(), *copy.deepcopy(layers)) for _ in range(2))
+    steps = Steps(batches, 2)
+    minimise(model, steps, classification_loss, epochs=1, lr=0.1, seed=4)
+    minimise(twin, batches, classification_loss, epochs=2, lr=0.1, seed=4)
+    torch.testing.assert_close(model.state_dict(), twin.state_dict(), rtol=0, atol=0)
+    assert steps.read == 2 * 96
+    steps = Steps(batches, 1.34)
+    read = list(steps)
+    assert len(steps) == len(read) == 13 and steps.read == 96 + 30
+    batches.set_epoch(1)
+    for (images, _), (wanted, _) in zip(read[10:], batches, strict=False):
+        assert torch.equal(images, wanted)
+    assert len(Steps(batches, 0.01)) == 1

@@ -1,13 +1,14 @@
-"""Several sets read one after another, as one epoch."""
+"""Several sets read one after another, or one set for a number of steps, as one epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count, islice
 
 import torch
 from torch import Tensor
 
-from .batches import Batches, Rereadable, set_epoch
+from .batches import Batches, Rereadable, iterate_epochs, set_epoch
 from .checks import check_pair
 
 
@@ -42,3 +43,31 @@ class Passes:
             epochs[place] += 1
             for batch in batches:
                 yield (*check_pair(batch), torch.tensor([place]))
+
+
+class Steps:
+    """As many batches as some passes over a set have, for ``minimise`` with ``epochs=1``.
+
+    So training can end within a pass, and its schedule with it. The batches are those that
+    ``minimise`` would read in as many epochs.
+
+    Args:
+        batches: of the set.
+        passes: a number, of which the nearest whole number of batches is taken, at least one.
+    """
+
+    def __init__(self, batches: Batches, passes: float):
+        self.inner = (Rereadable(batches),)
+        self.count = max(1, round(passes * len(self.inner[0])))
+        self.read = 0  # images, so far
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing to do: every reading starts anew."""
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in islice(iterate_epochs(self.inner[0], count()), self.count):
+            self.read += len(labels)
+            yield images, labels
