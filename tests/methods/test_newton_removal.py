@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from unlearning.core.heads import fit_head
-from unlearning.methods import BudgetExceeded, newton_removal, removed_sum
+from unlearning.methods import BudgetExceeded, newton_removal, removals, removed_sum
 
 
 @pytest.fixture(name="data")
@@ -121,8 +121,10 @@ def test_a_removal_beyond_the_budget_is_refused_and_training_again_starts_anew(d
 
 
 @pytest.mark.parametrize("kind", ["ridge", "logistic"])
-def test_the_difference_of_two_heads_reveals_the_removed_example(data, kind):
-    head = fit_head(*data, kind=kind, lam=1e-3)
+@pytest.mark.parametrize("sigma", [0.0, 1.0])
+def test_the_difference_of_two_heads_reveals_the_removed_example(data, kind, sigma):
+    """The noise does not hide it: both heads have the same."""
+    head = fit_head(*data, kind=kind, lam=1e-3, sigma=sigma)
     for position in (0, 10, 200):
         x = data[0][position]
         found = newton_removal(head, *data, [position])
@@ -135,6 +137,22 @@ def test_the_difference_of_two_heads_reveals_the_removed_example(data, kind):
         assert raw < 0.99  # not without the Hessian
         estimated = removed_sum(head, found, data[0])  # of almost the same features
         assert float(F.cosine_similarity(estimated, x[None]).abs().max()) > 0.98
+
+
+def test_removals_in_turn_end_where_the_budget_does(data):
+    head = fit_head(*data, sigma=1.0)
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(0))[:9]
+    found = list(removals(head, *data, order))
+    assert [len(labels) for _, _, labels in found] == list(range(299, 290, -1))
+    rest = without(data, order)
+    assert torch.equal(found[-1][1], rest[0]) and torch.equal(found[-1][2], rest[1])
+    by_hand = newton_removal(head, *data, order[:1])
+    place = int(order[1] - (order[1] > order[0]).long())
+    by_hand = newton_removal(by_hand, *without(data, order[:1]), [place])
+    assert torch.equal(found[1][0].weight, by_hand.weight)
+    epsilons = [one.epsilon() for one, *_ in found]
+    assert len(list(removals(head, *data, order, epsilon=epsilons[4]))) == 5
+    assert len(list(removals(head, *data, order, epsilon=1e-9))) == 0
 
 
 def test_what_cannot_be_removed_is_refused(data):

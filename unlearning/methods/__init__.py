@@ -14,7 +14,7 @@ from ..core.heads import Head, fit_head
 from .fine_tune import fine_tune
 from .impair_repair import impair_repair
 from .negative_gradient import negative_gradient, negative_gradient_plus
-from .newton_removal import BudgetExceeded, newton_removal, removed_sum
+from .newton_removal import BudgetExceeded, newton_removal, removals, removed_sum
 from .random_mask import random_mask
 from .selective_forgetting import selective_forgetting
 from .sisa import Sisa, expected_share, train_shards
@@ -39,6 +39,7 @@ WITH_A_PROOF = (
     expected_share,
     fit_head,
     newton_removal,
+    removals,
     removed_sum,
     train_shards,
 )

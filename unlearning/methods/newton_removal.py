@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -31,8 +31,8 @@ def newton_removal(
     left, and the removed ones S. For "ridge", this is the head that ``fit_head`` finds on R, up to
     rounding. For "logistic", it leaves a gradient over, whose norm grows by at most
     1/4 ||X_R||_2 ||d||_2 ||X_R d||_2 with the step d: ``bound`` adds this up over requests, and
-    noise hides it (``Head.epsilon``). Of m examples that are alike, m requests leave over a m-th of
-    what one request leaves; of mixed ones, about as much.
+    noise hides it (``Head.epsilon``). For m examples that are alike, m requests leave over an m-th
+    of what one request leaves; for mixed ones, about as much.
 
     Source: Guo et al., Certified Data Removal from Machine Learning Models, ICML 2020, arXiv
     1911.03030, sections 3.1 to 3.3. Two differences: what training itself left of the gradient
@@ -60,8 +60,9 @@ def newton_removal(
         raise ValueError("these are all examples: nothing would be left to stand for")
     rest, removed = x[~gone], head.slopes(x[gone], y[gone]).T @ x[gone]
     step = solve(head.hessian(rest), removed + head.lam * int(gone.sum()) * head.weight)
-    norms = torch.linalg.matrix_norm(rest, 2) * step.norm(dim=1) * (rest @ step.T).norm(dim=0)
-    bound = head.bound + LIPSCHITZ[head.kind] * norms
+    largest = torch.linalg.eigvalsh(rest.T @ rest)[-1].sqrt()  # singular value of the examples
+    bound = largest * step.norm(dim=1) * (rest @ step.T).norm(dim=0)
+    bound = head.bound + LIPSCHITZ[head.kind] * bound
     found = replace(head, weight=head.weight + step, count=len(rest), bound=bound)
     if epsilon is not None and found.epsilon(delta) > epsilon:
         raise BudgetExceeded(
@@ -69,6 +70,31 @@ def newton_removal(
             "fit_head on what is left, with another seed"
         )
     return found
+
+
+def removals(
+    head: Head,
+    features: Tensor,
+    labels: Tensor,
+    positions: Tensor | Iterable[int],
+    *,
+    epsilon: float | None = None,
+    delta: float = 1e-4,
+) -> Iterator[tuple[Head, Tensor, Tensor]]:
+    """Remove examples one by one, and yield each head with the features and labels that are left.
+
+    It ends before the first removal that the budget ``epsilon`` does not cover. Arguments as
+    ``newton_removal``; ``positions`` are those in ``features``, whatever was removed before.
+    """
+    left = torch.arange(len(features))
+    for position in check_positions(positions, len(features)).tolist():
+        own, budget = (left == position).nonzero(), {"epsilon": epsilon, "delta": delta}
+        try:
+            head = newton_removal(head, features[left], labels[left], own, **budget)
+        except BudgetExceeded:
+            return
+        left = left[left != position]
+        yield head, features[left], labels[left]
 
 
 def removed_sum(before: Head, after: Head, features: Tensor) -> Tensor:
