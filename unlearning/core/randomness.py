@@ -27,6 +27,11 @@ def generator_from(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(_within_64_bits(check_whole("seed", seed, least=None)))
 
 
+def order_of(count: int, seed: int) -> Tensor:
+    """The numbers from 0 to ``count - 1`` in a random order."""
+    return torch.randperm(count, generator=generator_from(seed))
+
+
 def derived_seed(seed: int, *place: int) -> int:
     """A seed of its own for a place, such as (shard, slice); that of (0, 0, ...) is ``seed``.
 

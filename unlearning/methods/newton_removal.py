@@ -100,12 +100,12 @@ def removals(
 def removed_sum(before: Head, after: Head, features: Tensor) -> Tensor:
     """What two heads reveal of the examples between them: sum_S l'(x) x per class, (K, D).
 
-    H (w_after - w_before) - lam m w_before. It is exact with the features that were retained, and
-    close to it with others of their kind, from which H is estimated. After the removal of one
-    example, every row is a multiple of its x.
+    H (w_after - w_before) - lam m w_before, whatever noise the heads share. It is exact if
+    ``features`` are those that were retained, and close to it with others of their kind, from which
+    H is then estimated. After the removal of one example, each row is a multiple of its x.
 
     Source: Bertran et al., Reconstruction Attacks on Machine Unlearning, NeurIPS 2024, arXiv
-    2405.20272, for squared loss without a weight decay that depends on n.
+    2405.20272. Here a weight decay that depends on n is taken off as well.
     """
     step = (after.weight - before.weight)[..., None]
     hessian = before.hessian(features) * (after.count / len(features))

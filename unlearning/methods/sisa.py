@@ -16,7 +16,7 @@ from ..core.devices import device_of
 from ..core.images import Images
 from ..core.layers import same_modes
 from ..core.passes import Steps
-from ..core.randomness import derived_seed, generator_from
+from ..core.randomness import derived_seed, order_of
 from ..training import fresh_network, pick_device, predict, train
 
 
@@ -69,7 +69,7 @@ def train_shards(
     passes, found = 2 * check_number("epochs", epochs, "(0, inf)") / (slices + 1), len(images)
     if shards * slices > found:
         raise ValueError(f"{found} images are too few for {shards} shards of {slices} slices")
-    rank = torch.randperm(found, generator=generator_from(derived_seed(check_seed(seed))))
+    rank = order_of(found, derived_seed(check_seed(seed)))
     places = torch.stack([torch.arange(found), rank % shards, rank // shards % slices], 1)
     batches = {"batch_size": batch_size, "shuffle": True, "augment": augment}
     sgd = {"lr": lr, "weight_decay": weight_decay, **options}
