@@ -66,6 +66,7 @@ def certificate_costs(
     seed: int,
     epsilon: float = 1.0,
     delta: float = 1e-4,
+    **options,
 ) -> tuple[dict[str, float | str], pd.DataFrame]:
     """Train a certified logistic head, and remove examples up to the first that is not covered.
 
@@ -74,13 +75,14 @@ def certificate_costs(
         order: positions of the examples to remove, one by one.
         sigma, seed: standard deviation of the noise, and its random seed.
         epsilon, delta: the budget.
+        options: more of ``fit_head``.
 
     Returns:
         (a row for ``report.table`` with the number of removals that the certificate covers, and the
         test accuracy before them; one row per removal: the norm of the "gradient" that is left
         over, its "bound", and the "budget", which is the largest bound that is covered)
     """
-    head = fit_head(*train, sigma=sigma, seed=seed)
+    head = fit_head(*train, sigma=sigma, seed=seed, **options)
     found, covered = [], 0
     for after, *left in removals(head, *train, order):
         gradient, bound = float(after.gradient(*left).norm()), float(after.bound.norm())
@@ -109,7 +111,8 @@ def reconstruct(
     """
     after = newton_removal(head, features, labels, [position])
     left = torch.arange(len(features)) != position
-    found = removed_sum(head, after, features[left] if known is None else known)[labels[position]]
+    rows = removed_sum(head, after, features[left] if known is None else known)
+    found = rows[rows.norm(dim=1).argmax()]  # each class gives a multiple of it, or next to nothing
     found = found * found.sum().sign() / found.abs().max()
     return found, float(F.cosine_similarity(found, features[position].to(found), 0))
 
