@@ -56,4 +56,6 @@ def test_every_method_is_registered_once_and_handed_on():
     assert len(set(METHODS.values())) == len(METHODS)
     assert {function.__name__ for function in METHODS.values()} <= set(methods.__all__)
     defined = {path.stem for path in (PACKAGE / "methods").glob("*.py")} - {"__init__"}
-    assert {function.__module__.split(".")[-1] for function in METHODS.values()} == defined
+    of_another_kind = {one.__module__.split(".")[-1] for one in methods.WITH_A_PROOF}
+    registered = {function.__module__.split(".")[-1] for function in METHODS.values()}
+    assert registered <= defined <= registered | of_another_kind

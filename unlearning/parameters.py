@@ -110,8 +110,8 @@ RULES = {  # a pattern that the whole name must match -> what its value must be
         lambda value: value is None or _is_count(value),
     ),
     "AUGMENT": _Rule("True or False", lambda value: isinstance(value, bool)),
-    "BATCH_SIZE|NETWORKS|STARTS|ROUNDS|LAST_LAYERS|FORGET_COUNT|(.*_)?EPOCHS": COUNT,
-    "(.*_)?(LR|ALPHA)": POSITIVE,
+    "BATCH_SIZE|NETWORKS|STARTS|ROUNDS|LAST_LAYERS|FORGET_COUNT|SLICES|(.*_)?EPOCHS": COUNT,
+    "(.*_)?(LR|ALPHA|SIGMA|DECAY|EPSILON)": POSITIVE,
     "(.*_)?RATIO": SHARE,
     "SHOWN|COMPARED": _Rule(
         "a list of names",
@@ -121,7 +121,7 @@ RULES = {  # a pattern that the whole name must match -> what its value must be
             and all(isinstance(name, str) for name in value)
         ),
     ),
-    "SIZES": _list_of(COUNT),
+    "SIZES|SHARDS": _list_of(COUNT),
     "TWEAKS|UNSIR|STUDENT": NAMED,
 }
 

@@ -1,5 +1,7 @@
 """core.passes: what is read when, and that epochs of it are epochs of minimise."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from unlearning.core.batches import Rereadable, ZipCycle
 from unlearning.core.loop import minimise
 from unlearning.core.losses import classification_loss
-from unlearning.core.passes import FromEpoch, Passes
+from unlearning.core.passes import FromEpoch, Passes, Steps
 from unlearning.core.randomness import generators_of
 
 
@@ -65,3 +67,22 @@ def test_a_generator_deep_in_several_wrappers_is_found(tiny):
     loader = Rereadable(torch.utils.data.DataLoader(data, 16, sampler=sampler))
     pairs = Rereadable(ZipCycle(FromEpoch(loader, 1), FromEpoch(loader, 2)))
     assert generators_of(pairs) == [own]
+
+
+def test_steps_of_whole_passes_are_epochs_and_a_part_of_a_pass_is_read_as_its_start(tiny):
+    batches = tiny.batches(10, shuffle=True, seed=1)  # 10 in a pass, the last of 6
+    torch.manual_seed(0)
+    layers = nn.Linear(64, 8), nn.Dropout(0.5), nn.Linear(8, 4)
+    model, twin = (nn.Sequential(nn.Flatten(), *copy.deepcopy(layers)) for _ in range(2))
+    steps = Steps(batches, 2)
+    minimise(model, steps, classification_loss, epochs=1, lr=0.1, seed=4)
+    minimise(twin, batches, classification_loss, epochs=2, lr=0.1, seed=4)
+    torch.testing.assert_close(model.state_dict(), twin.state_dict(), rtol=0, atol=0)
+    assert steps.read == 2 * 96
+    steps = Steps(batches, 1.34)
+    read = list(steps)
+    assert len(steps) == len(read) == 13 and steps.read == 96 + 30
+    batches.set_epoch(1)
+    for (images, _), (wanted, _) in zip(read[10:], batches, strict=False):
+        assert torch.equal(images, wanted)
+    assert len(Steps(batches, 0.01)) == 1

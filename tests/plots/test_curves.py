@@ -64,6 +64,19 @@ def test_21_lines_are_all_drawn_in_distinct_styles_and_named_in_their_order(tabl
     assert [text.get_text() for text in legend.get_texts()] == names[::-1]
 
 
+def test_what_theory_expects_is_a_dotted_line_through_the_points():
+    numbers = pd.DataFrame({"one": [4.0, 2.0, 1.1], "two": [9.0, 8.0, 7.0]}, index=[1, 2, 4])
+    expected = pd.DataFrame({"one": [4.0, 2.0, 1.0]}, index=[1, 2, 4])
+    figure = plots.lines(numbers, xlabel="N", ylabel="F", title="t", expected=expected)
+    dotted, points, line = figure.axes[0].lines
+    assert [*dotted.get_ydata()] == [4.0, 2.0, 1.0] and dotted.get_linestyle() == ":"
+    assert points.get_linestyle() == "None" and points.get_color() == dotted.get_color()
+    assert line.get_linestyle() == "-"
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["two", "one"]
+    assert "dotted: expected" in figure.get_suptitle()
+
+
 @pytest.mark.parametrize("together", [False, True])
 def test_20_methods_carry_their_names_over_no_other_name_and_no_point(tables, together):
     for numbers in tables.values() if together else ():  # all at one spot

@@ -1,14 +1,15 @@
-"""Several sets read one after another, as one epoch; and how many images a network reads."""
+"""Several sets read one after another, or one for a number of steps; and how much is read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count, islice
 
 import torch
 from torch import Tensor, nn
 
-from .batches import Batches, Rereadable, set_epoch
+from .batches import Batches, Rereadable, iterate_epochs, set_epoch
 from .checks import check_pair
 
 
@@ -82,3 +83,31 @@ class FromEpoch:
 
     def __iter__(self) -> Iterator:
         return iter(self.inner[0])
+
+
+class Steps:
+    """As many batches as some passes over a set have, for ``minimise`` with ``epochs=1``.
+
+    So training can end within a pass, and its schedule with it. The batches are those that
+    ``minimise`` would read in as many epochs.
+
+    Args:
+        batches: of the set.
+        passes: a number, of which the nearest whole number of batches is taken, at least one.
+    """
+
+    def __init__(self, batches: Batches, passes: float):
+        self.inner = (Rereadable(batches),)
+        self.count = max(1, round(passes * len(self.inner[0])))
+        self.read = 0  # images, so far
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing to do: every reading starts anew."""
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in islice(iterate_epochs(self.inner[0], count()), self.count):
+            self.read += len(labels)
+            yield images, labels

@@ -27,6 +27,21 @@ def generator_from(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(_within_64_bits(check_whole("seed", seed, least=None)))
 
 
+def order_of(count: int, seed: int) -> Tensor:
+    """The numbers from 0 to ``count - 1`` in a random order."""
+    return torch.randperm(count, generator=generator_from(seed))
+
+
+def derived_seed(seed: int, *place: int) -> int:
+    """A seed of its own for a place, such as (shard, slice); that of (0, 0, ...) is ``seed``.
+
+    >>> derived_seed(7, 0, 0), derived_seed(7, 0, 1) == derived_seed(7, 1, 0)
+    (7, False)
+    """
+    first = bool(place) and not any(place)
+    return seed if first else int(np.random.SeedSequence((seed, *place)).generate_state(1)[0])
+
+
 def _within_64_bits(seed: int) -> int:
     """The seed, or for one that torch cannot hold, one that it can."""
     return seed if -(2**63) <= seed < 2**64 else seed % 2**63

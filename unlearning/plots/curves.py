@@ -85,6 +85,7 @@ def lines(
     ylabel: str,
     title: str,
     goal: str | None = None,
+    expected: pd.DataFrame | None = None,
     log_y: bool = False,
     path: Target = None,
 ) -> Figure:
@@ -93,11 +94,15 @@ def lines(
     Args:
         numbers: index: what is varied; columns: names of the lines.
         goal: the column that is drawn dashed, as the retrained network is everywhere.
+        expected: what theory gives, drawn dotted; the numbers of its columns are points.
         log_y: whether the numbers' axis is logarithmic too; 0 lies below it.
     """
     figure, axis = plt.subplots(figsize=(7.6, 2.6 + max(1.2, 0.17 * numbers.shape[1])))
     for name, (colour, marker) in style.method_styles(numbers.columns).items():
         look = {"color": GREY, "linestyle": "--"} if name == goal else {"color": colour}
+        if expected is not None and name in expected:
+            axis.plot(expected[name], color=colour, linestyle=":", label="_expected")
+            look["linestyle"] = ""
         axis.plot(numbers.index, numbers[name], marker=marker, markersize=5, label=name, **look)
     if numbers.index.min() > 0:
         axis.set_xscale("log", base=2)
@@ -109,9 +114,11 @@ def lines(
         axis.yaxis.set_major_formatter("{x:g}")
     else:
         axis.set_ylim(bottom=min(0, numbers.min(axis=None)))
-    highest_first = sorted(axis.lines, key=lambda line: -line.get_ydata()[-1])
+    named = [line for line in axis.lines if line.get_label() != "_expected"]
+    highest_first = sorted(named, key=lambda line: -line.get_ydata()[-1])
     figure.legend(handles=highest_first, loc="outside right center", fontsize=9)
-    return style.finish(figure, title, path, f"dashed: {goal}" if goal else "")
+    notes = [f"dashed: {goal}"] * bool(goal) + ["dotted: expected"] * (expected is not None)
+    return style.finish(figure, title, path, "; ".join(notes))
 
 
 @styled
