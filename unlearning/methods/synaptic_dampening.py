@@ -50,8 +50,9 @@ def synaptic_dampening(
 
     Source: Foster et al., Fast Machine Unlearning Without Retraining Through Selective Synaptic
     Dampening, AAAI 2024, arXiv 2308.07707 (alpha 10, lambda 1). "logit_norm": Foster et al.,
-    arXiv 2402.19308. "auto": Schoepf et al., arXiv 2402.10098, whose notebook takes the retain set
-    for D. Here the gradients of S serve both I_S and I_D, so that S is not read twice.
+    Loss-Free Machine Unlearning, arXiv 2402.19308. "auto": Schoepf et al., Parameter-Tuning-Free
+    Data Entry Error Unlearning, arXiv 2402.10098, whose notebook takes the retain set for D. Here
+    the gradients of S serve both I_S and I_D, so that S is not read twice.
 
     Args:
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
