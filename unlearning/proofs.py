@@ -1,4 +1,4 @@
-"""What does forgetting with a proof cost, and what does it not hide: notebook 10's measurements."""
+"""What does forgetting with a proof cost, and what does it not hide."""
 
 from __future__ import annotations
 
