@@ -137,7 +137,7 @@ def trade_off(
     every = pd.concat(found.values())
     least = every["gap"][every["gap"] > 0].min() / 2
     styles = style.method_styles(name for name in every.index.unique() if name not in LINES)
-    figure, axes = style.panels(len(tables), 2, (4.6, 3.2 + 0.06 * len(styles)))
+    figure, axes = style.panels(len(tables), 2, (4.6 + 0.03 * len(styles), 3 + 0.1 * len(styles)))
     for axis, (scenario, rows) in zip(axes, found.items(), strict=True):
         rows["gap"] = rows["gap"].clip(lower=least)
         for name, (time, gap, xerr, yerr) in rows.iterrows():
