@@ -123,7 +123,8 @@ def tuning(folder: Path | str, dataset: str, model: str | Callable[[], nn.Module
     known = path if path.exists() else Path(folder) / "mnist-cnn.csv"
     rows = pd.read_csv(known, dtype={"trial": str})
     found = {key: _told(own) for key, own in rows.groupby(["scenario", "method"], sort=False)}
-    return pd.DataFrame.from_dict(found, "index").rename_axis(["scenario", "method"])
+    table = pd.DataFrame.from_dict(found, "index").rename_axis(["scenario", "method"])
+    return table.sort_index(level="scenario", ascending=False, sort_remaining=False)
 
 
 def _told(rows: pd.DataFrame) -> dict[str, float]:
