@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from unlearning.claims import _p_value, claim, claimed_gains, claims, holm
+from unlearning.claims import _p_value, at_the_floor, claim, claimed_gains, claims, holm
 
 SEEDS = range(8)
 
@@ -40,6 +40,16 @@ def test_verdicts_are_those_of_the_true_order():
     assert claim(rows_of(a=0.02, b=0.02, c=0.03), "js_to_retrained").endswith(
         "(0.020) is the closest, not told from b (0.020); at the noise floor (0.010): none"
     )
+
+
+def test_a_method_that_collapses_for_some_seeds_is_not_called_close():
+    rows = rows_of(steady=0.0101, far=0.03)
+    collapsing = [{"method": "wild", "seed": s, "js_to_retrained": 0.9 * (s < 2)} for s in SEEDS]
+    found = claims([*rows, *collapsing], "js_to_retrained")
+    for column in ("against the noise floor", "against the closest"):
+        assert found.loc["wild", column].startswith("too spread to tell, p = ")
+    assert at_the_floor(found) == ["steady"]
+    assert "not told from" not in claim([*rows, *collapsing], "js_to_retrained")
 
 
 def test_a_number_that_is_no_distance_is_compared_with_retrained():

@@ -24,6 +24,10 @@ def claims(rows: Sequence[Mapping], number: str) -> pd.DataFrame:
     floor there is one per method, against the closest one per pair of methods, since which one is
     closest was seen from the data.
 
+    No difference that was found is not "no difference": where the 95 % interval of one that is not
+    told from zero reaches beyond another noise floor, as of a method that collapses for some seeds,
+    the verdict is "too spread to tell", and nothing is claimed.
+
     Args:
         rows: of one scenario, as ``report.table`` takes them, with the rows "retrained again", the
             noise floor, and "retrained".
@@ -47,11 +51,13 @@ def claims(rows: Sequence[Mapping], number: str) -> pd.DataFrame:
     closest, scale = ours.columns[0], 100 if in_per_cent(number) else 1
     found = {}
     for name, own in ours.items():
-        p = np.nan if name == closest else apart[closest, name]
+        against = "is the closest"
+        if name != closest:
+            against = _verdict(own - ours[closest], apart[closest, name], floor.mean())
         found[name] = {
             heading(number): _rounded(scale * own.mean(), number),
-            "against the noise floor": _verdict((own - floor).mean(), above_floor[name]),
-            "against the closest": "is the closest" if name == closest else _verdict(1, p),
+            "against the noise floor": _verdict(own - floor, above_floor[name], floor.mean()),
+            "against the closest": against,
         }
     shown = pd.DataFrame.from_dict(found, "index")
     shown.loc[FLOOR] = [_rounded(scale * floor.mean(), number), "is the noise floor", "–"]
@@ -82,7 +88,7 @@ def claim(rows: Sequence[Mapping], number: str) -> str:
 def at_the_floor(found: pd.DataFrame) -> list[str]:
     """The methods in a table of ``claims`` that are no farther from retraining than the floor."""
     verdicts = found["against the noise floor"].drop(FLOOR, errors="ignore")
-    return list(verdicts.index[~verdicts.str.startswith("farther")])
+    return list(verdicts.index[~verdicts.str.startswith(("farther", "too spread"))])
 
 
 def claimed_gains(
@@ -167,10 +173,15 @@ def holm(p_values: Mapping) -> dict:
     return corrected
 
 
-def _verdict(mean: float, p: float) -> str:
+def _verdict(difference: pd.Series, p: float, margin: float) -> str:
+    """What a difference over seeds is; if it is not told from 0, whether it can be a large one."""
     if np.isnan(p):
         return "not tested: one seed"
-    word = "not told apart" if p >= LEVEL else "farther" if mean > 0 else "closer"
+    known = difference.dropna()
+    half = stats.t.ppf(0.975, len(known) - 1) * known.std() / len(known) ** 0.5
+    word = "farther" if known.mean() > 0 else "closer"
+    if p >= LEVEL:
+        word = "too spread to tell" if known.mean() + half > margin else "not told apart"
     return f"{word}, {_p_text(p)}"
 
 
