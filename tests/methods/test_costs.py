@@ -5,6 +5,8 @@ from inspect import Parameter, signature
 import pytest
 from by_hand import Counted, network, passes
 
+from unlearning.core.layers import normalisation_layers
+from unlearning.hyperparameters import bind
 from unlearning.methods import METHODS
 from unlearning.splitting import forget_classes
 
@@ -45,3 +47,45 @@ def test_the_cost_in_passes_and_the_readings_are_what_the_signature_says(name, t
     looked = 8 if name in LOOKS else 0  # the first batch, once more
     assert retain.reads.tolist() == [kept + 1] * looked + [kept] * (72 - looked)
     assert forget.reads.tolist() == [forgotten] * 24
+
+
+STEPS = {  # training batches that BatchNorm sees: 9 to retain, 3 to forget, 2 epochs
+    "fine-tuning": 18,
+    "negative gradient": 6,
+    "NegGrad+": 18,  # both batches of a step in one pass
+    "Fisher noise": 0,
+    "random mask": 18,
+    "uniform target": 18,  # with the retain set
+    "UNSIR": 9 + 9,
+    "bad teacher": 18,
+    "random labels": 18,  # each holds images of both sets
+    "SalUn": 18,
+    "SCRUB": 18 + 2 * 3,
+    "SSD": 0,
+    "l1-sparse": 18,
+    "MSG": 18,
+    "CT": 18,
+    "FCS": 3 + 2 * (3 + 3 + 9),  # the contrast reads a batch of each set
+    "boundary shrink": 6,
+    "DELETE": 6,
+    "UAM": 2 * 18,
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_batchnorm_sees_the_batches_that_the_method_trains_on_and_no_others(name, tiny):
+    split = forget_classes(tiny, 3)
+    data = bind(METHODS[name], split, 0, lambda images, seed: images.batches(8))
+    parameters = signature(METHODS[name]).parameters
+    options = OPTIONS.get(name, {}) | {
+        n: 2 for n in ("epochs", "rounds", "max_epochs") if n in parameters
+    }
+    model = network("cnn")
+    found = METHODS[name](model, **data, **options)
+    counts = [
+        int(after.num_batches_tracked - before.num_batches_tracked)
+        for before, after in zip(
+            normalisation_layers(model), normalisation_layers(found), strict=True
+        )
+    ]
+    assert set(counts) == {STEPS[name]}
