@@ -24,8 +24,8 @@ def claims(rows: Sequence[Mapping], number: str) -> pd.DataFrame:
     floor there is one per method, against the closest one per pair of methods, since which one is
     closest was seen from the data.
 
-    No difference that was found is not "no difference": where the 95 % interval of one that is not
-    told from zero reaches beyond another noise floor, as of a method that collapses for some seeds,
+    No difference that was found is not "no difference": where a method is farther on average, and
+    the 95 % interval reaches beyond another noise floor, as of one that collapses for some seeds,
     the verdict is "too spread to tell", and nothing is claimed.
 
     Args:
@@ -179,9 +179,11 @@ def _verdict(difference: pd.Series, p: float, margin: float) -> str:
         return "not tested: one seed"
     known = difference.dropna()
     half = stats.t.ppf(0.975, len(known) - 1) * known.std() / len(known) ** 0.5
-    word = "farther" if known.mean() > 0 else "closer"
+    is_farther = known.mean() > 0
+    word = "farther" if is_farther else "closer"
     if p >= LEVEL:
-        word = "too spread to tell" if known.mean() + half > margin else "not told apart"
+        too_spread = is_farther and known.mean() + half > margin
+        word = "too spread to tell" if too_spread else "not told apart"
     return f"{word}, {_p_text(p)}"
 
 
