@@ -51,7 +51,7 @@ def outputs(path):
 def test_notebook_is_short(path, notebook):
     lines = [len(code_lines(cell)) for cell in code_cells(path)]
     assert 12 <= len(notebook.cells) <= 16
-    assert sum(lines) <= (130 if path.stem == "09_recent_methods" else 90)  # five methods by hand
+    assert sum(lines) <= (105 if path.stem == "09_recent_methods" else 90)  # five methods by hand
     assert statistics.median(lines) <= 8
     assert max(lines) <= 25
 

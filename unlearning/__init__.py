@@ -13,6 +13,7 @@
     report           what does the table say
     claims           what may be claimed of it
     proofs           what does forgetting with a proof cost, and what does it not hide
+    traps            what do slips of released code change
     many             hundreds of networks, made, measured and resumed
     hyperparameters  what is a method given
     parameters       can a notebook's parameters be used
