@@ -56,14 +56,15 @@ EDITS = {
         ("from .uniform_target", "from .toy import toy\nfrom .uniform_target"),
         ("METHODS = {", 'METHODS = {\n    "toy": toy,'),
     ],
-    "notebooks/tune.py": [("GRIDS = {", 'GRIDS = {\n    "toy": {"lr": [0.01, 0.1]},')],
+    "notebooks/tune.py": [("SPACES = {", 'SPACES = {\n    "toy": {"lr": SGD},')],
 }
 ROWS = "print(comparison(tables, columns, title='').axes[0].get_yticklabels())"
 SCRIPT = f"""
 import nbformat
 from notebooks import run, tune
+from optuna.trial import FixedTrial
 
-assert len(tune.trials("toy")) == 2
+assert tune.suggest(FixedTrial({{"lr": 0.05}}), tune.SPACES["toy"]) == {{"lr": 0.05}}
 path = run.find(["08"])[0]
 notebook = run.read(path)
 run.inject(notebook, run.overrides(path, notebook, {{}}, smoke=True))
