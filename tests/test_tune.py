@@ -74,6 +74,8 @@ def test_the_table_of_trials_says_what_they_cost_and_how_steep_the_choice_is(tmp
         found = tuning(tmp_path, dataset, "cnn").loc["class 3", "own"].to_dict()
         wanted = {"trials": 3, "failed": 1, "cost": 1.5, "chosen": 0.2}
         assert found == pytest.approx(wanted | {"gap, x1/3": 0.4, "gap": 0.15, "gap, x3": 1.0})
+    with pytest.raises(ValueError, match=r"mnist-cnn.csv cannot be read .*: restore it, or run"):
+        tuning(tmp_path / "nowhere", "mnist", "cnn")
 
 
 def test_tuning_goes_on_where_it_stopped_counts_failures_and_keeps_other_values(

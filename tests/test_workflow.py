@@ -120,6 +120,7 @@ def copied(tmp_path_factory):
     unwanted = shutil.ignore_patterns("__pycache__", "*.ipynb_checkpoints")
     for name in ("unlearning", "notebooks", "tests"):
         shutil.copytree(ROOT / name, root / name, ignore=unwanted)
+    shutil.copytree(ROOT / "results" / "tuning", root / "results" / "tuning")
     shutil.copy(ROOT / "pyproject.toml", root)
     (root / "data").symlink_to(ROOT / "data")
     (root / "unlearning" / "methods" / "toy.py").write_text(TOY)

@@ -118,10 +118,16 @@ def tuning(folder: Path | str, dataset: str, model: str | Callable[[], nn.Module
         diverged or took too long; the ``cost`` of all trials together, and the time of the
         ``chosen`` one, in units of retraining's; the mean gap of the chosen one, and with its
         learning rates (without any, its strength) times 1/3 and times 3.
+
+    Raises:
+        ValueError: if the file cannot be read.
     """
     path = Path(folder) / f"{dataset}-{slug(name_of(model))}.csv"
     known = path if path.exists() else Path(folder) / "mnist-cnn.csv"
-    rows = pd.read_csv(known, dtype={"trial": str})
+    try:
+        rows = pd.read_csv(known, dtype={"trial": str})
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{known} cannot be read ({error}): restore it, or run tune.py") from error
     found = {key: _told(own) for key, own in rows.groupby(["scenario", "method"], sort=False)}
     table = pd.DataFrame.from_dict(found, "index").rename_axis(["scenario", "method"])
     return table.sort_index(level="scenario", ascending=False, sort_remaining=False)
