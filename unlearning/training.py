@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from .core.checks import (
     check_labels,
     check_logits,
     check_module,
+    check_number,
     warn_of_batch_statistics,
     warn_of_probabilities,
 )
@@ -32,6 +34,7 @@ from .core.devices import (
 from .core.files import CHECKPOINTS, slug
 from .core.identity import identity_of
 from .core.layers import eval_mode
+from .core.lookahead import Lookahead
 from .core.loop import Diverged, Timed, minimise, timed
 from .core.losses import classification_loss
 from .core.randomness import seeded
@@ -71,14 +74,22 @@ def train(
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     schedule: str = "cosine",
+    label_smoothing: float = 0.0,
+    lookahead: bool = False,
     mixed_precision: bool | None = None,
     seed: int = 0,
 ) -> nn.Module:
-    """Train a classifier by cross-entropy, in place; returned in eval mode. See ``minimise``."""
+    """Train a classifier by cross-entropy, in place; returned in eval mode. See ``minimise``.
+
+    Raises:
+        ValueError: if ``label_smoothing`` is not between 0 and 1, or ``minimise`` raises one.
+    """
+    smoothing = check_number("label_smoothing", label_smoothing, "[0, 1]")
+    loss = partial(classification_loss, label_smoothing=smoothing)
     return minimise(
         model,
         batches,
-        classification_loss,
+        loss if smoothing else classification_loss,
         epochs=epochs,
         lr=lr,
         optimizer=optimizer,
@@ -86,6 +97,7 @@ def train(
         weight_decay=weight_decay,
         schedule=schedule,
         mixed_precision=mixed_precision,
+        after_step=Lookahead(model, epochs * len(batches)) if lookahead else None,
         seed=seed,
     )
 
@@ -140,7 +152,9 @@ def load_or_train(
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     schedule: str = "cosine",
-    augment: bool = False,
+    label_smoothing: float = 0.0,
+    lookahead: bool = False,
+    augment: bool | str = False,
     seed: int = 0,
     device: torch.device | str | None = None,
     folder: Path | str = CHECKPOINTS,
@@ -156,7 +170,9 @@ def load_or_train(
             without arguments under the seed; an edit of it makes another file.
         epochs, lr, optimizer, momentum, weight_decay, schedule: as ``minimise``.
         batch_size: images in a batch.
-        augment: whether images are cropped, and mirrored where the set allows it.
+        label_smoothing: as ``cross_entropy``.
+        augment: whether images are cropped, and mirrored where the set allows it; or "alternate",
+            as ``Images.batches``.
         seed: random seed for initialisation, order and augmentation.
         device: where to train; by default the best there is.
         folder: folder of the checkpoints.
@@ -182,8 +198,10 @@ def load_or_train(
         "momentum": momentum,
         "weight_decay": weight_decay,
         "schedule": schedule,
-        "augment": ("mirror" if images.mirror else "crop") if augment else False,
+        "augment": augmentation_of(images, augment),
         "seed": seed,
+        **({"label_smoothing": label_smoothing} if label_smoothing else {}),
+        **({"lookahead": lookahead} if lookahead else {}),
     }
     name = model.replace("/", "-") if isinstance(model, str) else slug(name_of(model))
     path = Path(folder) / f"{name}-{digest_of(configuration)}.pt"
@@ -200,6 +218,8 @@ def load_or_train(
         momentum=momentum,
         weight_decay=weight_decay,
         schedule=schedule,
+        label_smoothing=label_smoothing,
+        lookahead=lookahead,
         seed=seed,
     )
     save_checkpoint(path, network, configuration, seconds=trained.seconds)
@@ -209,16 +229,28 @@ def load_or_train(
 def fresh_network(model: str | Callable[[], nn.Module], images: Images, seed: int) -> nn.Module:
     """The network of that name or function for these images, initialised from ``seed``, on the CPU.
 
+    A network with a method ``whiten`` gets the normalised images there: its first weights then
+    depend on them, so a network that must not know an image is made without it.
+
     Raises:
         ValueError: if there is none of that name; if a function does not make a new one with each
             call, or one that cannot read the images or lacks an output for a class.
     """
     with seeded(seed, torch.device("cpu")):
         if isinstance(model, str):
-            return build(model, images.num_classes, images.in_channels, images.image_size)
-        network = own_network(model)
-        check_network(network, images)
+            network = build(model, images.num_classes, images.in_channels, images.image_size)
+        else:
+            network = own_network(model)
+            check_network(network, images)
+        if hasattr(network, "whiten"):
+            network.whiten(images.normalise(images.images).cpu())
         return network
+
+
+def augmentation_of(images: Images, augment: bool | str) -> bool | str:
+    """What ``augment`` does to these images, in a configuration."""
+    kind = "mirror" if images.mirror else "crop"
+    return f"{augment}, {kind}" if isinstance(augment, str) else kind if augment else False
 
 
 def identity_of_network(model: str | Callable[[], nn.Module], fresh: nn.Module) -> dict:

@@ -216,8 +216,8 @@ def test_nan_images_are_named_as_such_and_not_as_a_divergence():
 
 def test_option_that_does_not_exist_is_refused():
     for options, words in [
-        ({"optimizer": "lbfgs"}, "no optimizer 'lbfgs': choose sgd, adam or adamw"),
-        ({"schedule": "step"}, "no schedule 'step': choose cosine, onecycle or constant"),
+        ({"optimizer": "lbfgs"}, "no optimizer 'lbfgs': choose sgd, nesterov, adam or adamw"),
+        ({"schedule": "step"}, "no schedule 'step': choose cosine, onecycle, triangular or constant"),
         ({"epochs": -1}, "epochs must be a whole number, at least 0, not -1"),
         ({"epochs": 1.5}, "epochs must be a whole number, at least 0, not 1.5"),
         ({"momentum": 2}, r"momentum must be one number in \[0, 1\), not 2"),

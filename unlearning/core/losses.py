@@ -22,12 +22,14 @@ from .checks import (
 )
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy -log p_y, mean over the batch.
 
     Args:
         logits: (B, K).
         labels: (B,).
+        label_smoothing: share s of the target that is spread over all classes evenly:
+            -(1 - s) log p_y - s mean_k log p_k.
 
     Raises:
         ValueError: if there is not one whole number per row, or a label is not a class. On a GPU,
@@ -35,15 +37,19 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """
     labels = whole_labels(labels, len(logits))
     try:  # no label may be ignored, not even -100
-        return F.cross_entropy(logits, labels, ignore_index=-(2**62))
+        return F.cross_entropy(
+            logits, labels, ignore_index=-(2**62), label_smoothing=label_smoothing
+        )
     except IndexError:
         check_labels(labels, logits.shape[-1])
         raise
 
 
-def classification_loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def classification_loss(
+    model: nn.Module, images: Tensor, labels: Tensor, *, label_smoothing: float = 0.0
+) -> Tensor:
     """The usual loss of a classifier, in the form that ``minimise`` takes."""
-    return cross_entropy(model(images), labels)
+    return cross_entropy(model(images), labels, label_smoothing)
 
 
 def kl_divergence(target: Tensor, logits: Tensor) -> Tensor:
