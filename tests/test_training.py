@@ -101,7 +101,8 @@ def test_network_depends_on_its_seed_only_and_leaves_the_global_generator_alone(
 def test_every_other_configuration_and_other_images_are_another_file(tiny, tmp_path, untrained):
     changes = [{}, {"epochs": 2}, {"lr": 0.2}, {"batch_size": 32}, {"optimizer": "adam"}]
     changes += [{"momentum": 0.8}, {"weight_decay": 0.0}, {"schedule": "constant"}]
-    changes += [{"augment": True}, {"seed": 1}, {"model": "cnn"}]
+    changes += [{"augment": True}, {"seed": 1}, {"model": "cnn"}, {"optimizer": "nesterov"}]
+    changes += [{"label_smoothing": 0.1}, {"augment": "alternate"}, {"lookahead": True}]
     for change in changes:
         load_or_train(tiny, **RECIPE | change, folder=tmp_path)
     pixels, labels = tiny.images.clone(), tiny.labels.clone()
@@ -113,8 +114,9 @@ def test_every_other_configuration_and_other_images_are_another_file(tiny, tmp_p
     others = [replace(tiny, **change) for change in (*others, {"classes": tuple("abcde")})]
     for images in (*others, tiny.select(torch.arange(95)), tiny.select(torch.arange(96).flip(0))):
         load_or_train(images, **RECIPE, folder=tmp_path)
-    load_or_train(replace(tiny, mirror=True), **RECIPE, augment=True, folder=tmp_path)
-    assert len(list(tmp_path.iterdir())) == len(changes) + len(others) + 3
+    for kind in (True, "alternate"):
+        load_or_train(replace(tiny, mirror=True), **RECIPE, augment=kind, folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == len(changes) + len(others) + 4
 
 
 def test_checkpoints_of_earlier_versions_are_found_again(tiny, tmp_path, untrained):
@@ -124,6 +126,19 @@ def test_checkpoints_of_earlier_versions_are_found_again(tiny, tmp_path, untrain
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names[0] == "mlp-6e289abeb2770c8a.pt"
     assert names[1].startswith("torchvision-squeezenet1_1-")  # and no folder
+
+
+def test_label_smoothing_reaches_the_loss(tiny):
+    def loss(model, images, labels):
+        return torch.nn.functional.cross_entropy(model(images), labels, label_smoothing=0.3)
+
+    options = {"epochs": 2, "lr": 0.1}
+    ours = train(network(), tiny.batches(16), label_smoothing=0.3, **options)
+    assert torch.equal(
+        weights(ours), weights(minimise(network(), tiny.batches(16), loss, **options))
+    )
+    with pytest.raises(ValueError, match="label_smoothing must be one number in"):
+        train(network(), tiny.batches(16), label_smoothing=1.5, **options)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Diverged])

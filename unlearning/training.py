@@ -229,8 +229,8 @@ def load_or_train(
 def fresh_network(model: str | Callable[[], nn.Module], images: Images, seed: int) -> nn.Module:
     """The network of that name or function for these images, initialised from ``seed``, on the CPU.
 
-    A network with a method ``whiten`` gets the normalised images there: its first weights then
-    depend on them, so a network that must not know an image is made without it.
+    A network with a method ``whiten`` gets the normalised images there, batch by batch: its first
+    weights depend on them, so a network that must not know an image has to be made without it.
 
     Raises:
         ValueError: if there is none of that name; if a function does not make a new one with each
@@ -243,7 +243,7 @@ def fresh_network(model: str | Callable[[], nn.Module], images: Images, seed: in
             network = own_network(model)
             check_network(network, images)
         if hasattr(network, "whiten"):
-            network.whiten(images.normalise(images.images).cpu())
+            network.whiten(images.normalise(some).cpu() for some in images.images.split(500))
         return network
 
 

@@ -1,12 +1,13 @@
 """core.augment: whole-batch augmentation against one that goes image by image."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from unlearning import Images
-from unlearning.core.augment import flip_and_crop
+from unlearning.core.augment import flip_and_crop, flip_and_shift
 
 
 def slow_flip_and_crop(images, downs, rights, coins, mirror):
@@ -43,3 +44,53 @@ def test_batches_are_augmented_anew_each_epoch_and_mirrored_only_where_allowed()
         ((pixels, _),), ((others, _),) = list(batches), list(batches)
         assert bool(((pixels.diff(dim=-1) * 255).round() == -1).any()) is mirror
         assert not torch.equal(pixels, others)
+
+
+@given(st.booleans(), st.integers(0, 1000))
+def test_a_shift_is_at_most_two_pixels_of_the_image_reflected_at_its_border(mirror, seed):
+    draws = torch.Generator().manual_seed(seed)
+    images = torch.randint(256, (6, 2, 7, 5), generator=draws, dtype=torch.uint8)
+    flipped = torch.rand(6, generator=draws) < 0.5
+    found = flip_and_shift(
+        images, torch.Generator().manual_seed(seed), flipped=flipped if mirror else None
+    )
+    draws.manual_seed(seed)
+    downs, rights = torch.randint(5, (2, 6), generator=draws).tolist()
+    for image, flip, down, right, shifted in zip(
+        images.numpy(), flipped, downs, rights, found.numpy(), strict=True
+    ):
+        image = image[:, :, ::-1] if mirror and flip else image
+        padded = np.pad(image, ((0, 0), (2, 2), (2, 2)), mode="reflect")
+        np.testing.assert_array_equal(shifted, padded[:, down : down + 7, right : right + 5])
+
+
+def mirrored(batches):
+    """Which images of a rising ramp come mirrored in the next pass, in the order of their labels.
+
+    Reflection hides the direction at the border alone, so it is read in the middle.
+    """
+    found = [(labels, (pixels[:, 0, 4, 9] - pixels[:, 0, 4, 6]) < 0) for pixels, labels in batches]
+    labels, flips = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return flips[labels.argsort()]
+
+
+def test_every_image_is_mirrored_exactly_every_other_epoch_in_any_order():
+    ramp = torch.arange(0, 160, 10, dtype=torch.uint8).repeat(99, 1, 16, 1)
+    images = Images(ramp, torch.arange(99), mirror=True)
+    options = {"augment": "alternate", "seed": 3}
+    batches = images.batches(16, shuffle=True, **options)
+    epochs = [mirrored(batches) for _ in range(4)]
+    assert 25 < epochs[0].sum() < 75
+    for now, then in zip(epochs, epochs[1:], strict=False):
+        assert torch.equal(now, ~then)
+    in_order = images.batches(40, **options)  # neither order nor size of batches matters
+    assert torch.equal(mirrored(in_order), epochs[0])
+    batches.set_epoch(2)
+    assert torch.equal(mirrored(batches), epochs[2])
+    assert not torch.equal(mirrored(images.batches(40, augment="alternate", seed=4)), epochs[0])
+    digits = Images(ramp, torch.arange(99)).batches(40, **options)
+    assert not mirrored(digits).any()
+    with pytest.raises(
+        ValueError, match="augment must be False, True or \"alternate\", not 'both'"
+    ):
+        images.batches(40, augment="both")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 WIDTHS = {"airbench": (32, 128, 128), "airbench-full": (64, 256, 256)}
 LEAST_SIZE = 16  # of an image: the last of three poolings then leaves one pixel
-_CHUNK = 500  # images whose patches are held at once
 
 
 class Whitening(nn.Conv2d):
@@ -33,23 +34,20 @@ class Whitening(nn.Conv2d):
         half = torch.empty_like(self.weight[: len(self.weight) // 2]).flatten(1)
         self._set(nn.init.orthogonal_(half))
 
-    def whiten(self, images: Tensor) -> None:
-        """Take the filters from images (N, C, H, W), normalised."""
-        moments = sum(_second_moments(some) for some in images.split(_CHUNK))
-        patches = len(images) * (images.shape[-2] - 1) * (images.shape[-1] - 1)
-        values, vectors = torch.linalg.eigh(moments / patches)  # ascending; columns
+    def whiten(self, batches: Iterable[Tensor]) -> None:
+        """Take the filters from all patches of some batches of images (B, C, H, W), normalised."""
+        moments, count = 0, 0
+        for images in batches:
+            patches = F.unfold(images, 2).transpose(0, 1).flatten(1)  # (4 C, number of patches)
+            moments = moments + (patches @ patches.T).double()
+            count += patches.shape[1]
+        values, vectors = torch.linalg.eigh(moments / count)  # ascending; columns
         filters = vectors / (values.clamp(min=0) + self.eps).sqrt()
         self._set(filters.flip(1).T)
 
     def _set(self, filters: Tensor) -> None:
         with torch.no_grad():
             self.weight.copy_(torch.cat([filters, -filters]).view_as(self.weight))
-
-
-def _second_moments(images: Tensor) -> Tensor:
-    """Sum of p p^T over all 2 x 2 patches, float64, (4 C, 4 C)."""
-    patches = F.unfold(images, 2).transpose(0, 1).flatten(1)  # (4 C, number of patches)
-    return (patches @ patches.T).double()
 
 
 class DiracConv(nn.Conv2d):
@@ -94,9 +92,9 @@ class AirBench(nn.Module):
         x = self.blocks(F.gelu(self.first(x)))
         return self.last(x.amax((-2, -1))) / 9
 
-    def whiten(self, images: Tensor) -> None:
-        """Whiten by the statistics of these training images, (N, C, H, W), normalised."""
-        self.first.whiten(images)
+    def whiten(self, batches: Iterable[Tensor]) -> None:
+        """Whiten by the statistics of training images, in batches (B, C, H, W), normalised."""
+        self.first.whiten(batches)
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

@@ -104,7 +104,7 @@ def minimise(
             step; or a function of the step, counted from 0, that gives a factor of ``lr``.
         final_lr: where the cosine ends, as a fraction of ``lr``.
         mixed_precision: bfloat16 forward and backward. By default where it is faster: on a GPU that
-            has it, and for deep networks on a CPU that has it.
+            has it, and for large networks on a CPU that has it.
         after_step: called with the model after each optimizer step, without gradients: the place
             for masks, proximal steps and projections.
         stop: called with each step's loss; the loop ends when it returns True. It may read a

@@ -163,9 +163,15 @@ class Sisa:
         return replace(rest, shards=tuple(shards), images_read=read)
 
     def _train(self, shard: int, first: int) -> Shard:
-        """Train a shard's network from its slice ``first`` on, on the images that it holds here."""
+        """Train a shard's network from its slice ``first`` on, on the images that it holds here.
+
+        Its first weights may depend on the images of its first slice that has any, and no others.
+        """
         old, (_, of, part) = self.shards[shard], self.places.T
-        network = fresh_network(self.model, self.images, derived_seed(self.seed, shard, 0))
+        start = int(part[of == shard].min())
+        first = first if start < first else 0
+        seen = self.images.select(((of == shard) & (part == start)).nonzero())
+        network = fresh_network(self.model, seen, derived_seed(self.seed, shard, 0))
         network.to(pick_device())
         if first:
             network.load_state_dict(old.checkpoints[first])
