@@ -167,7 +167,7 @@ def test_every_method_runs_on_it_and_leaves_the_frozen_filters(name, pictures, k
 @pytest.fixture(scope="module")
 def known(pictures):
     model = fresh_network("airbench", pictures, 0)
-    return train(model, pictures.batches(16), epochs=2, lr=0.02)
+    return train(model, pictures.batches(16), epochs=8, lr=0.02)
 
 
 def test_it_learns(known, pictures):

@@ -1,5 +1,7 @@
 """core.augment: whole-batch augmentation against one that goes image by image."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -81,7 +83,7 @@ def test_every_image_is_mirrored_exactly_every_other_epoch_in_any_order():
     batches = images.batches(16, shuffle=True, **options)
     epochs = [mirrored(batches) for _ in range(4)]
     assert 25 < epochs[0].sum() < 75
-    for now, then in zip(epochs, epochs[1:], strict=False):
+    for now, then in pairwise(epochs):
         assert torch.equal(now, ~then)
     in_order = images.batches(40, **options)  # neither order nor size of batches matters
     assert torch.equal(mirrored(in_order), epochs[0])
