@@ -98,12 +98,12 @@ def main() -> None:
     torch.manual_seed(0)
     print(machine())
     kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    networks = ("airbench", "airbench-full", "resnet18")
     layouts = {"last": torch.channels_last, "first": torch.contiguous_format}
     rates = {kind: product_rate(dtype) for kind, dtype in kinds.items()}
     print({kind: f"product {rate / 1e9:.0f} GFLOP/s" for kind, rate in rates.items()})
-    cases = [("airbench", size, layout) for size in (64, 128, 512) for layout in layouts]
-    cases += [("airbench-full", 128, "last"), ("airbench-full", 512, "last")]
-    cases += [("resnet18", 128, "last")]
+    cases = [("airbench", 128, "first"), *((name, 128, "last") for name in networks)]
+    cases += [(name, 512, "last") for name in networks[:2]]
     print(
         f"{'network':14} {'batch':>5} {'channels':8} {'precision':9} {'images/s':>8} {'share':>5}"
     )

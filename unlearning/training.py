@@ -34,7 +34,6 @@ from .core.devices import (
 from .core.files import CHECKPOINTS, slug
 from .core.identity import identity_of
 from .core.layers import eval_mode
-from .core.lookahead import Lookahead
 from .core.loop import Diverged, Timed, minimise, timed
 from .core.losses import classification_loss
 from .core.randomness import seeded
@@ -75,7 +74,6 @@ def train(
     weight_decay: float = 0.0,
     schedule: str = "cosine",
     label_smoothing: float = 0.0,
-    lookahead: bool = False,
     mixed_precision: bool | None = None,
     seed: int = 0,
 ) -> nn.Module:
@@ -97,7 +95,6 @@ def train(
         weight_decay=weight_decay,
         schedule=schedule,
         mixed_precision=mixed_precision,
-        after_step=Lookahead(model, epochs * len(batches)) if lookahead else None,
         seed=seed,
     )
 
@@ -153,7 +150,6 @@ def load_or_train(
     weight_decay: float = 5e-4,
     schedule: str = "cosine",
     label_smoothing: float = 0.0,
-    lookahead: bool = False,
     augment: bool | str = False,
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -201,7 +197,6 @@ def load_or_train(
         "augment": augmentation_of(images, augment),
         "seed": seed,
         **({"label_smoothing": label_smoothing} if label_smoothing else {}),
-        **({"lookahead": lookahead} if lookahead else {}),
     }
     name = model.replace("/", "-") if isinstance(model, str) else slug(name_of(model))
     path = Path(folder) / f"{name}-{digest_of(configuration)}.pt"
@@ -219,7 +214,6 @@ def load_or_train(
         weight_decay=weight_decay,
         schedule=schedule,
         label_smoothing=label_smoothing,
-        lookahead=lookahead,
         seed=seed,
     )
     save_checkpoint(path, network, configuration, seconds=trained.seconds)
