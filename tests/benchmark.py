@@ -60,7 +60,7 @@ def step_rate(name: str, size: int, dtype: torch.dtype, layout: torch.memory_for
 
     def step():
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            loss = cross_entropy(model(images), labels, 0.2)
+            loss = cross_entropy(model(images), labels)
         sgd.zero_grad()
         loss.backward()
         sgd.step()
@@ -79,7 +79,7 @@ def plain(model: nn.Module, images, size: int) -> None:
         torch.stack([change(image) for image, _ in some]), torch.tensor([y for _, y in some])
     ))  # fmt: skip
     sgd = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], **SGD, nesterov=True)
-    loss = nn.CrossEntropyLoss(label_smoothing=0.2)
+    loss = nn.CrossEntropyLoss()
     model.train()
     for pixels, labels in loader:
         sgd.zero_grad()
@@ -88,7 +88,7 @@ def plain(model: nn.Module, images, size: int) -> None:
 
 
 def ours(model: nn.Module, images, size: int) -> None:
-    options = {"optimizer": "nesterov", "schedule": "triangular", "label_smoothing": 0.2}
+    options = {"optimizer": "nesterov", "schedule": "triangular"}
     batches = images.batches(size, shuffle=True, augment="alternate", seed=0)
     train(model, batches, epochs=1, **SGD, **options)
 

@@ -102,7 +102,7 @@ def test_every_other_configuration_and_other_images_are_another_file(tiny, tmp_p
     changes = [{}, {"epochs": 2}, {"lr": 0.2}, {"batch_size": 32}, {"optimizer": "adam"}]
     changes += [{"momentum": 0.8}, {"weight_decay": 0.0}, {"schedule": "constant"}]
     changes += [{"augment": True}, {"seed": 1}, {"model": "cnn"}, {"optimizer": "nesterov"}]
-    changes += [{"label_smoothing": 0.1}, {"augment": "alternate"}]
+    changes += [{"augment": "alternate"}]
     for change in changes:
         load_or_train(tiny, **RECIPE | change, folder=tmp_path)
     pixels, labels = tiny.images.clone(), tiny.labels.clone()
@@ -126,19 +126,6 @@ def test_checkpoints_of_earlier_versions_are_found_again(tiny, tmp_path, untrain
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names[0] == "mlp-6e289abeb2770c8a.pt"
     assert names[1].startswith("torchvision-squeezenet1_1-")  # and no folder
-
-
-def test_label_smoothing_reaches_the_loss(tiny):
-    def loss(model, images, labels):
-        return torch.nn.functional.cross_entropy(model(images), labels, label_smoothing=0.3)
-
-    options = {"epochs": 2, "lr": 0.1}
-    ours = train(network(), tiny.batches(16), label_smoothing=0.3, **options)
-    assert torch.equal(
-        weights(ours), weights(minimise(network(), tiny.batches(16), loss, **options))
-    )
-    with pytest.raises(ValueError, match="label_smoothing must be one number in"):
-        train(network(), tiny.batches(16), label_smoothing=1.5, **options)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Diverged])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from .core.checks import (
     check_labels,
     check_logits,
     check_module,
-    check_number,
     warn_of_batch_statistics,
     warn_of_probabilities,
 )
@@ -73,21 +71,14 @@ def train(
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     schedule: str = "cosine",
-    label_smoothing: float = 0.0,
     mixed_precision: bool | None = None,
     seed: int = 0,
 ) -> nn.Module:
-    """Train a classifier by cross-entropy, in place; returned in eval mode. See ``minimise``.
-
-    Raises:
-        ValueError: if ``label_smoothing`` is not between 0 and 1, or ``minimise`` raises one.
-    """
-    smoothing = check_number("label_smoothing", label_smoothing, "[0, 1]")
-    loss = partial(classification_loss, label_smoothing=smoothing)
+    """Train a classifier by cross-entropy, in place; returned in eval mode. See ``minimise``."""
     return minimise(
         model,
         batches,
-        loss if smoothing else classification_loss,
+        classification_loss,
         epochs=epochs,
         lr=lr,
         optimizer=optimizer,
@@ -149,7 +140,6 @@ def load_or_train(
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     schedule: str = "cosine",
-    label_smoothing: float = 0.0,
     augment: bool | str = False,
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -166,7 +156,6 @@ def load_or_train(
             without arguments under the seed; an edit of it makes another file.
         epochs, lr, optimizer, momentum, weight_decay, schedule: as ``minimise``.
         batch_size: images in a batch.
-        label_smoothing: as ``cross_entropy``.
         augment: whether images are cropped, and mirrored where the set allows it; or "alternate",
             as ``Images.batches``.
         seed: random seed for initialisation, order and augmentation.
@@ -196,7 +185,6 @@ def load_or_train(
         "schedule": schedule,
         "augment": augmentation_of(images, augment),
         "seed": seed,
-        **({"label_smoothing": label_smoothing} if label_smoothing else {}),
     }
     name = model.replace("/", "-") if isinstance(model, str) else slug(name_of(model))
     path = Path(folder) / f"{name}-{digest_of(configuration)}.pt"
@@ -213,7 +201,6 @@ def load_or_train(
         momentum=momentum,
         weight_decay=weight_decay,
         schedule=schedule,
-        label_smoothing=label_smoothing,
         seed=seed,
     )
     save_checkpoint(path, network, configuration, seconds=trained.seconds)

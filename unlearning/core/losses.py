@@ -22,14 +22,12 @@ from .checks import (
 )
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy -log p_y, mean over the batch.
 
     Args:
         logits: (B, K).
         labels: (B,).
-        label_smoothing: share s of the target that is spread over all classes evenly:
-            -(1 - s) log p_y - s mean_k log p_k.
 
     Raises:
         ValueError: if there is not one whole number per row, or a label is not a class. On a GPU,
@@ -37,19 +35,15 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) 
     """
     labels = whole_labels(labels, len(logits))
     try:  # no label may be ignored, not even -100
-        return F.cross_entropy(
-            logits, labels, ignore_index=-(2**62), label_smoothing=label_smoothing
-        )
+        return F.cross_entropy(logits, labels, ignore_index=-(2**62))
     except IndexError:
         check_labels(labels, logits.shape[-1])
         raise
 
 
-def classification_loss(
-    model: nn.Module, images: Tensor, labels: Tensor, *, label_smoothing: float = 0.0
-) -> Tensor:
+def classification_loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """The usual loss of a classifier, in the form that ``minimise`` takes."""
-    return cross_entropy(model(images), labels, label_smoothing)
+    return cross_entropy(model(images), labels)
 
 
 def kl_divergence(target: Tensor, logits: Tensor) -> Tensor:

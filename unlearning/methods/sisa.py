@@ -163,12 +163,9 @@ class Sisa:
         return replace(rest, shards=tuple(shards), images_read=read)
 
     def _train(self, shard: int, first: int) -> Shard:
-        """Train a shard's network from its slice ``first`` on, on the images that it holds here.
-
-        Its first weights may depend on the images of its first slice that has any, and no others.
-        """
+        """Train a shard's network from its slice ``first`` on, on the images that it holds here."""
         old, (_, of, part) = self.shards[shard], self.places.T
-        start = int(part[of == shard].min())
+        start = int(part[of == shard].min())  # first weights may depend on this slice alone
         first = first if start < first else 0
         seen = self.images.select(((of == shard) & (part == start)).nonzero())
         network = fresh_network(self.model, seen, derived_seed(self.seed, shard, 0))
