@@ -30,7 +30,7 @@ def train_shards(
     lr: float = 0.1,
     weight_decay: float = 5e-4,
     batch_size: int = 64,
-    augment: bool = False,
+    augment: bool | str = False,
     without: Tensor | Iterable[int] = (),
     seed: int = 0,
     **options: Any,
