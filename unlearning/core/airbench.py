@@ -58,6 +58,10 @@ class AirBench(nn.Module):
     whose outputs are divided by 9. The scales of BatchNorm are frozen at 1: ``requires_grad`` says
     so, hence methods leave them as they are, and the Fisher information has its closed form.
 
+    Its recipe, in ``load_or_train``: ``optimizer="nesterov", momentum=0.85, weight_decay=1.3e-3,
+    schedule="triangular", augment="alternate"`` and ``lr=0.0015`` times the batch size. At half
+    width, 4 epochs on 10,000 images of CIFAR-10 take 51 s of one core and reach 68 % (seed 0).
+
     Source: Jordan, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, 2024, arXiv 2404.00498,
     section 3 and appendix A: 1.97 million parameters at the published widths. Differences:
     BatchNorm's eps is PyTorch's 1e-5, not 1e-12, which amplifies rounding in a channel without
