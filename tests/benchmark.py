@@ -70,8 +70,7 @@ def step_rate(name: str, size: int, dtype: torch.dtype, layout: torch.memory_for
 
 def plain(model: nn.Module, images, size: int) -> None:
     """An epoch as tutorials write it: float32, one image at a time through transforms."""
-    chain = [transforms.ToPILImage(), transforms.RandomCrop(32, 2, padding_mode="reflect")]
-    chain += [transforms.RandomHorizontalFlip(), transforms.ToTensor()]
+    chain = [transforms.ToPILImage(), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
     change = transforms.Compose([*chain, transforms.Normalize(images.mean, images.std)])
     pairs = zip(images.images, images.labels, strict=True)
     sets = [(image, int(label)) for image, label in pairs]

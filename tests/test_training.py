@@ -102,7 +102,6 @@ def test_every_other_configuration_and_other_images_are_another_file(tiny, tmp_p
     changes = [{}, {"epochs": 2}, {"lr": 0.2}, {"batch_size": 32}, {"optimizer": "adam"}]
     changes += [{"momentum": 0.8}, {"weight_decay": 0.0}, {"schedule": "constant"}]
     changes += [{"augment": True}, {"seed": 1}, {"model": "cnn"}, {"optimizer": "nesterov"}]
-    changes += [{"augment": "alternate"}]
     for change in changes:
         load_or_train(tiny, **RECIPE | change, folder=tmp_path)
     pixels, labels = tiny.images.clone(), tiny.labels.clone()

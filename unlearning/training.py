@@ -157,7 +157,7 @@ def load_or_train(
         epochs, lr, optimizer, momentum, weight_decay, schedule: as ``minimise``.
         batch_size: images in a batch.
         augment: whether images are cropped, and mirrored where the set allows it; or "alternate",
-            as ``Images.batches``.
+            as ``Images.batches``: mirrored in turn where it does.
         seed: random seed for initialisation, order and augmentation.
         device: where to train; by default the best there is.
         folder: folder of the checkpoints.
@@ -230,8 +230,9 @@ def fresh_network(model: str | Callable[[], nn.Module], images: Images, seed: in
 
 def augmentation_of(images: Images, augment: bool | str) -> bool | str:
     """What ``augment`` does to these images, in a configuration."""
-    kind = "mirror" if images.mirror else "crop"
-    return f"{augment}, {kind}" if isinstance(augment, str) else kind if augment else False
+    if augment == "alternate":  # which does nothing where no image may be mirrored
+        return augment if images.mirror else False
+    return ("mirror" if images.mirror else "crop") if augment else False
 
 
 def identity_of_network(model: str | Callable[[], nn.Module], fresh: nn.Module) -> dict:

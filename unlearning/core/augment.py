@@ -22,12 +22,10 @@ def augmentation(
     augment: bool | str, images, seed: int, epoch: int, generator: torch.Generator
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """What becomes, in this epoch, of a batch's pixels, given their positions in ``images``."""
-    if augment == "alternate":
-        flipped = turns(len(images), seed, epoch).to(images.device) if images.mirror else None
-        return lambda pixels, positions: flip_and_shift(
-            pixels, generator, flipped=None if flipped is None else flipped[positions]
-        )
-    if augment:
+    if augment == "alternate" and images.mirror:
+        flipped = turns(len(images), seed, epoch).to(images.device)
+        return lambda pixels, positions: _flip(pixels, flipped[positions])
+    if augment and augment != "alternate":
         return lambda pixels, _: flip_and_crop(pixels, generator, mirror=images.mirror)
     return lambda pixels, _: pixels
 
@@ -46,54 +44,29 @@ def flip_and_crop(
 ) -> Tensor:
     """Crop each padded image at its own random place and mirror half of them.
 
+    A crop is one ``index_select`` of whole rows from a view in which every pixel starts a row. It
+    is 40 times as fast as advanced indexing (512 x 3 x 32 x 32: 0.18 ms against 7.5).
+
     Args:
         images: uint8, (B, C, H, W), on any device.
         generator: on the CPU; draws two offsets and one coin per image.
         mirror: whether half of the images are mirrored.
         padding: zeros on each side before the crop.
     """
-    offsets = torch.randint(2 * padding + 1, (2, len(images), 1, 1), generator=generator)
-    coins = torch.rand(len(images), generator=generator)
+    count, channels, height, width = images.shape
+    offsets = torch.randint(2 * padding + 1, (2, count, 1, 1), generator=generator)
+    coins = torch.rand(count, generator=generator)
     if mirror:
         images = _flip(images, coins < 0.5)
-    return _crop(F.pad(images, (padding,) * 4), images.shape[-2:], offsets)
-
-
-def flip_and_shift(
-    images: Tensor, generator: torch.Generator, *, flipped: Tensor | None, most: int = 2
-) -> Tensor:
-    """Mirror the images that are ``flipped``, and shift each by up to ``most`` pixels.
-
-    What comes into view is the image reflected at its border.
-
-    Source: Jordan, arXiv 2404.00498, section 3.1.
-
-    Args:
-        images: uint8, (B, C, H, W), on any device, larger than ``most``.
-        generator: on the CPU; draws two offsets per image.
-        flipped: which are mirrored, (B,); by default none.
-        most: pixels of the largest shift.
-    """
-    offsets = torch.randint(2 * most + 1, (2, len(images), 1, 1), generator=generator)
-    if flipped is not None:
-        images = _flip(images, flipped)
-    return _crop(F.pad(images, (most,) * 4, mode="reflect"), images.shape[-2:], offsets)
+    padded = F.pad(images, (padding,) * 4)
+    tall, wide = padded.shape[-2:]
+    down, right = offsets.to(images.device)
+    planes = torch.arange(count * channels, device=images.device).view(count, channels, 1)
+    rows = planes * tall + down + torch.arange(height, device=images.device)  # (B, C, H)
+    first_pixels = (rows * wide + right).flatten()
+    every_row = padded.flatten().as_strided((padded.numel() - width + 1, width), (1, 1))
+    return every_row.index_select(0, first_pixels).view(count, channels, height, width)
 
 
 def _flip(images: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen.to(images.device).view(-1, 1, 1, 1), images.flip(-1), images)
-
-
-def _crop(padded: Tensor, size: torch.Size, offsets: Tensor) -> Tensor:
-    """Cut a part of this size from each image, offsets (2, B, 1, 1) down and to the right.
-
-    It is one ``index_select`` of whole rows from a view in which every pixel starts a row: 40 times
-    as fast as advanced indexing (512 x 3 x 32 x 32: 0.18 ms against 7.5).
-    """
-    (count, channels, tall, wide), (height, width) = padded.shape, size
-    down, right = offsets.to(padded.device)
-    planes = torch.arange(count * channels, device=padded.device).view(count, channels, 1)
-    rows = planes * tall + down + torch.arange(height, device=padded.device)  # (B, C, H)
-    first_pixels = (rows * wide + right).flatten()
-    every_row = padded.flatten().as_strided((padded.numel() - width + 1, width), (1, 1))
-    return every_row.index_select(0, first_pixels).view(count, channels, height, width)

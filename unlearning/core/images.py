@@ -178,8 +178,7 @@ class Images:
             seed: random seed for order and augmentation; by default drawn from torch's generator.
             augment: pad each image by 4, crop it at its own place and, where the set allows it
                 (``mirror``), flip it with probability 1/2; or "alternate": flip half of the images
-                in the first epoch and the others in the next, and so on, and shift each image by up
-                to 2 pixels, reflected at its border.
+                in the first epoch and the others in the next, and so on, and crop none.
             device: where the batches are made; by default where the images are.
 
         Raises:
