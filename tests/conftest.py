@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from unlearning import Images
 
 torch.set_num_threads(1)
-collect_ignore = ["kills.py"]  # a script, which no test needs
+collect_ignore = ["benchmark.py", "kills.py"]  # scripts, which no test needs
 settings.register_profile("here", deadline=None, derandomize=True, database=None, max_examples=50)
 settings.load_profile("here")
 

@@ -20,6 +20,8 @@ COLOUR = {"in_channels": 3, "image_size": 32}
         ("mlp", {}, 784 * 128 + 128 + 128 * 64 + 64 + 64 * 10 + 10, 3),
         ("resnet20", COLOUR, 269_722, 20),  # He et al. 2016, table 6: 0.27 million
         ("resnet18", COLOUR, 11_173_962, 18 + 3),  # kuangliu/pytorch-cifar
+        ("airbench-full", COLOUR, 1_972_792, 8),  # Jordan 2024, appendix A: 1.97 million
+        ("airbench", COLOUR, 498_104, 8),
     ],
 )
 def test_sizes_are_the_published_ones(name, sizes, parameters, layers):
@@ -30,7 +32,9 @@ def test_sizes_are_the_published_ones(name, sizes, parameters, layers):
 
 
 @pytest.mark.parametrize(("in_channels", "size"), [(1, 28), (3, 32)])
-@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet20", "resnet18", "torchvision/resnet18"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "cnn", "resnet20", "resnet18", "airbench", "torchvision/resnet18"]
+)
 def test_images_become_logits(name, in_channels, size):
     with torch.device("meta"):
         model = build(name, num_classes=7, in_channels=in_channels, image_size=size)

@@ -101,7 +101,7 @@ def test_network_depends_on_its_seed_only_and_leaves_the_global_generator_alone(
 def test_every_other_configuration_and_other_images_are_another_file(tiny, tmp_path, untrained):
     changes = [{}, {"epochs": 2}, {"lr": 0.2}, {"batch_size": 32}, {"optimizer": "adam"}]
     changes += [{"momentum": 0.8}, {"weight_decay": 0.0}, {"schedule": "constant"}]
-    changes += [{"augment": True}, {"seed": 1}, {"model": "cnn"}]
+    changes += [{"augment": True}, {"seed": 1}, {"model": "cnn"}, {"optimizer": "nesterov"}]
     for change in changes:
         load_or_train(tiny, **RECIPE | change, folder=tmp_path)
     pixels, labels = tiny.images.clone(), tiny.labels.clone()
@@ -113,8 +113,9 @@ def test_every_other_configuration_and_other_images_are_another_file(tiny, tmp_p
     others = [replace(tiny, **change) for change in (*others, {"classes": tuple("abcde")})]
     for images in (*others, tiny.select(torch.arange(95)), tiny.select(torch.arange(96).flip(0))):
         load_or_train(images, **RECIPE, folder=tmp_path)
-    load_or_train(replace(tiny, mirror=True), **RECIPE, augment=True, folder=tmp_path)
-    assert len(list(tmp_path.iterdir())) == len(changes) + len(others) + 3
+    for kind in (True, "alternate"):
+        load_or_train(replace(tiny, mirror=True), **RECIPE, augment=kind, folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == len(changes) + len(others) + 4
 
 
 def test_checkpoints_of_earlier_versions_are_found_again(tiny, tmp_path, untrained):

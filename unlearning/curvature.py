@@ -154,12 +154,22 @@ def _closed_form(layer: nn.Module) -> Callable | None:
     """The closed form for this layer, or None: a pruned layer, say, has a "weight_orig"."""
     if not {name for name, _ in layer.named_parameters(recurse=False)} <= {"weight", "bias"}:
         return None
-    if type(layer) is nn.Linear:
+    kind = _kind(layer)
+    if kind is nn.Linear:
         return _LinearSquares
-    if type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros":
+    if kind is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros":
         return _ConvolutionSquares if not isinstance(layer.padding, str) else None
-    is_norm = type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d) and layer.track_running_stats
+    is_norm = kind in (nn.BatchNorm1d, nn.BatchNorm2d) and layer.track_running_stats
     return _BatchNormSquares if is_norm and layer.affine else None
+
+
+def _kind(layer: nn.Module) -> type:
+    """Its type; for a convolution that only draws its weights in its own way, ``nn.Conv2d``."""
+    computes_alike = all(
+        getattr(type(layer), name, None) is getattr(nn.Conv2d, name)
+        for name in ("forward", "_conv_forward")
+    )
+    return nn.Conv2d if computes_alike else type(layer)
 
 
 def _parametrised(model: nn.Module) -> dict[str, nn.Module]:
@@ -205,7 +215,7 @@ def _in_closed_form(model: nn.Module, images: Tensor) -> bool:
         return False
     calls = _Recorder(model, images[:1]).calls
     dimensions = {nn.Linear: (2,), nn.Conv2d: (4,), nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,)}
-    fits = all(ndim in dimensions[type(layers[name])] for name, ndim in calls)
+    fits = all(ndim in dimensions[_kind(layers[name])] for name, ndim in calls)
     once = sorted(name for name, _ in calls) == sorted(layers)
     return fits and once and all(_agrees_with_autograd(model, one) for one in images.split(1))
 

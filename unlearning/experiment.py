@@ -46,7 +46,7 @@ def prepare(
     train_size: int | None = None,
     test_size: int | None = None,
     batch_size: int = 64,
-    augment: bool = False,
+    augment: bool | str = False,
     more: Callable[[nn.Module, Split, Images], dict[str, float]] | None = None,
     n_jobs: int | None = 1,
     folder: Path | str = CHECKPOINTS,

@@ -1,4 +1,4 @@
-"""Which network: four for small images, those of torchvision by name, or your own."""
+"""Which network: five for small images, those of torchvision by name, or your own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from .core.airbench import WIDTHS, airbench
 from .core.checks import check_logits
 from .core.devices import device_of
 from .core.images import Images
@@ -25,11 +26,13 @@ def build(
     Args:
         name: "mlp" (784-128-64-10 on MNIST: 109,386 parameters), "cnn" (three convolutions with
             BatchNorm), "resnet20" (He et al. 2016, section 4.2: 269,722 on CIFAR-10), "resnet18"
-            (with the 3 x 3 stem usual for CIFAR: 11,173,962), or "torchvision/<name>" for any
+            (with the 3 x 3 stem usual for CIFAR: 11,173,962), "airbench-full" (Jordan 2024:
+            1,972,792) or "airbench" (half as wide: 498,104; see ``core.airbench``), whose first
+            layer ``fresh_network`` fits to the training images, or "torchvision/<name>" for any
             classifier of torchvision, untrained, such as "torchvision/resnet18".
 
     Raises:
-        ValueError: if there is no network of that name.
+        ValueError: if there is no network of that name, or images are too small for it.
     """
     if name == "mlp":
         return _mlp(num_classes, in_channels, image_size)
@@ -39,10 +42,13 @@ def build(
         return ResNet20(num_classes, in_channels)
     if name == "resnet18":
         return _resnet18(num_classes, in_channels)
+    if name in WIDTHS:
+        return airbench(name, num_classes, in_channels, image_size)
     if name.startswith("torchvision/"):
         return _from_torchvision(name.removeprefix("torchvision/"), num_classes, in_channels)
     raise ValueError(
-        f"there is no network {name!r}: choose mlp, cnn, resnet20, resnet18 or torchvision/<name>"
+        f"there is no network {name!r}: choose mlp, cnn, resnet20, resnet18, airbench, "
+        "airbench-full or torchvision/<name>"
     )
 
 

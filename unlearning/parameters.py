@@ -91,7 +91,8 @@ NAMED = _Rule(
 RULES = {  # a pattern that the whole name must match -> what its value must be
     "DATASET": _Rule(f"one of {', '.join(SOURCES)}", lambda value: value in list(SOURCES)),
     "MODEL": _Rule(
-        "mlp, cnn, resnet20, resnet18 or torchvision/<name>", lambda value: isinstance(value, str)
+        "mlp, cnn, resnet20, resnet18, airbench or torchvision/<name>",
+        lambda value: isinstance(value, str),
     ),
     "(TRAIN|TEST)_SIZE": _Rule(
         "a whole number of images, such as 5_000, or None for all",

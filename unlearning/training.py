@@ -140,7 +140,7 @@ def load_or_train(
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     schedule: str = "cosine",
-    augment: bool = False,
+    augment: bool | str = False,
     seed: int = 0,
     device: torch.device | str | None = None,
     folder: Path | str = CHECKPOINTS,
@@ -156,7 +156,8 @@ def load_or_train(
             without arguments under the seed; an edit of it makes another file.
         epochs, lr, optimizer, momentum, weight_decay, schedule: as ``minimise``.
         batch_size: images in a batch.
-        augment: whether images are cropped, and mirrored where the set allows it.
+        augment: whether images are cropped, and mirrored where the set allows it; or "alternate",
+            as ``Images.batches``: mirrored in turn where it does.
         seed: random seed for initialisation, order and augmentation.
         device: where to train; by default the best there is.
         folder: folder of the checkpoints.
@@ -182,7 +183,7 @@ def load_or_train(
         "momentum": momentum,
         "weight_decay": weight_decay,
         "schedule": schedule,
-        "augment": ("mirror" if images.mirror else "crop") if augment else False,
+        "augment": augmentation_of(images, augment),
         "seed": seed,
     }
     name = model.replace("/", "-") if isinstance(model, str) else slug(name_of(model))
@@ -209,16 +210,29 @@ def load_or_train(
 def fresh_network(model: str | Callable[[], nn.Module], images: Images, seed: int) -> nn.Module:
     """The network of that name or function for these images, initialised from ``seed``, on the CPU.
 
+    A network with a method ``whiten`` gets the normalised images there, batch by batch: its first
+    weights depend on them, so a network that must not know an image has to be made without it.
+
     Raises:
         ValueError: if there is none of that name; if a function does not make a new one with each
             call, or one that cannot read the images or lacks an output for a class.
     """
     with seeded(seed, torch.device("cpu")):
         if isinstance(model, str):
-            return build(model, images.num_classes, images.in_channels, images.image_size)
-        network = own_network(model)
-        check_network(network, images)
+            network = build(model, images.num_classes, images.in_channels, images.image_size)
+        else:
+            network = own_network(model)
+            check_network(network, images)
+        if hasattr(network, "whiten"):
+            network.whiten(images.normalise(some).cpu() for some in images.images.split(500))
         return network
+
+
+def augmentation_of(images: Images, augment: bool | str) -> bool | str:
+    """What ``augment`` does to these images, in a configuration."""
+    if augment == "alternate":  # which does nothing where no image may be mirrored
+        return augment if images.mirror else False
+    return ("mirror" if images.mirror else "crop") if augment else False
 
 
 def identity_of_network(model: str | Callable[[], nn.Module], fresh: nn.Module) -> dict:

@@ -1,6 +1,9 @@
 """core.augment: whole-batch augmentation against one that goes image by image."""
 
+from itertools import pairwise
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,3 +46,32 @@ def test_batches_are_augmented_anew_each_epoch_and_mirrored_only_where_allowed()
         ((pixels, _),), ((others, _),) = list(batches), list(batches)
         assert bool(((pixels.diff(dim=-1) * 255).round() == -1).any()) is mirror
         assert not torch.equal(pixels, others)
+
+
+def mirrored(batches):
+    """Which images of a rising ramp come mirrored in the next pass, ordered by label."""
+    found = [(labels, (pixels[:, 0, 4, 9] - pixels[:, 0, 4, 6]) < 0) for pixels, labels in batches]
+    labels, flips = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return flips[labels.argsort()]
+
+
+def test_every_image_is_mirrored_exactly_every_other_epoch_in_any_order():
+    ramp = torch.arange(0, 160, 10, dtype=torch.uint8).repeat(99, 1, 16, 1)
+    images = Images(ramp, torch.arange(99), mirror=True)
+    options = {"augment": "alternate", "seed": 3}
+    batches = images.batches(16, shuffle=True, **options)
+    epochs = [mirrored(batches) for _ in range(4)]
+    assert 25 < epochs[0].sum() < 75
+    for now, then in pairwise(epochs):
+        assert torch.equal(now, ~then)
+    in_order = images.batches(40, **options)  # neither order nor size of batches matters
+    assert torch.equal(mirrored(in_order), epochs[0])
+    batches.set_epoch(2)
+    assert torch.equal(mirrored(batches), epochs[2])
+    assert not torch.equal(mirrored(images.batches(40, augment="alternate", seed=4)), epochs[0])
+    digits = Images(ramp, torch.arange(99)).batches(40, **options)
+    assert not mirrored(digits).any()
+    with pytest.raises(
+        ValueError, match="augment must be False, True or \"alternate\", not 'both'"
+    ):
+        images.batches(40, augment="both")

@@ -95,10 +95,11 @@ def test_threads_and_search_for_fast_convolutions_are_set_and_restored(
         torch.set_num_threads(1)
 
 
-def test_only_deep_networks_are_trained_in_bfloat16_if_that_is_faster(monkeypatch):
+def test_only_large_networks_are_trained_in_bfloat16_if_that_is_faster(monkeypatch):
     for faster in (True, False):
         monkeypatch.setattr(devices, "_bfloat16_is_faster", lambda faster=faster: faster)
         assert use_bfloat16(build("resnet20")) is faster
+        assert use_bfloat16(build("airbench", in_channels=3, image_size=32)) is faster
         assert not any(map(use_bfloat16, (build("resnet20").double(), build("cnn"))))
 
 

@@ -63,6 +63,11 @@ def one_cycle(step, steps, lr):
     return cosine(step - top, steps - top, lr, 1 / 25 / 1e4)
 
 
+def triangle(step, steps, lr):
+    """The formula of airbench94: two straight lines through 0.2, 1 and 0."""
+    return lr * float(np.interp(step, [0, 0.23 * steps, steps], [0.2, 1, 0]))
+
+
 def by_torch(model, batches, optimizer, epochs, lr):
     steps = epochs * len(batches)
     for step, batch in enumerate(batches * epochs):
@@ -99,6 +104,15 @@ def test_sgd_is_the_loop_written_by_hand(momentum, after_step):
     assert_same(ours, other)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_nesterov_is_that_of_torch(momentum):
+    ours, other, batches = small(), small(), some_batches()
+    fit(ours, batches, epochs=4, optimizer="nesterov", momentum=momentum, weight_decay=0.1)
+    options = {"momentum": momentum, "weight_decay": 0.1, "nesterov": momentum > 0}
+    by_torch(other, batches, torch.optim.SGD(other.parameters(), **options), 4, 0.1)
+    assert_same(ours, other)
+
+
 @pytest.mark.parametrize(
     ("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
 )
@@ -122,6 +136,7 @@ def test_adam_is_the_loop_by_hand_and_a_given_optimizer_keeps_its_state_and_opti
         (cosine, {"schedule": "cosine"}),
         (partial(cosine, final_lr=0.1), {"final_lr": 0.1}),
         (one_cycle, {"schedule": "onecycle"}),
+        (triangle, {"schedule": "triangular"}),
         (lambda step, steps, lr: lr, {"schedule": "constant"}),
         (lambda step, steps, lr: lr / (1 + step), {"schedule": lambda step: 1 / (1 + step)}),
     ],
@@ -216,8 +231,11 @@ def test_nan_images_are_named_as_such_and_not_as_a_divergence():
 
 def test_option_that_does_not_exist_is_refused():
     for options, words in [
-        ({"optimizer": "lbfgs"}, "no optimizer 'lbfgs': choose sgd, adam or adamw"),
-        ({"schedule": "step"}, "no schedule 'step': choose cosine, onecycle or constant"),
+        ({"optimizer": "lbfgs"}, "no optimizer 'lbfgs': choose sgd, nesterov, adam or adamw"),
+        (
+            {"schedule": "step"},
+            "no schedule 'step': choose cosine, onecycle, triangular or constant",
+        ),
         ({"epochs": -1}, "epochs must be a whole number, at least 0, not -1"),
         ({"epochs": 1.5}, "epochs must be a whole number, at least 0, not 1.5"),
         ({"momentum": 2}, r"momentum must be one number in \[0, 1\), not 2"),

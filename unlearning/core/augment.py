@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .randomness import generator_from
+
+
+def check_augment(augment: bool | str) -> bool | str:
+    """Return ``augment``, or raise a ValueError if there is no such augmentation."""
+    if augment not in (False, True, "alternate"):
+        raise ValueError(f'augment must be False, True or "alternate", not {augment!r}')
+    return augment
+
+
+def augmentation(
+    augment: bool | str, images, seed: int, epoch: int, generator: torch.Generator
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """What becomes, in this epoch, of a batch's pixels, given their positions in ``images``."""
+    if augment == "alternate" and images.mirror:
+        flipped = turns(len(images), seed, epoch).to(images.device)
+        return lambda pixels, positions: _flip(pixels, flipped[positions])
+    if augment and augment != "alternate":
+        return lambda pixels, _: flip_and_crop(pixels, generator, mirror=images.mirror)
+    return lambda pixels, _: pixels
+
+
+def turns(count: int, seed: int, epoch: int) -> Tensor:
+    """Which images are mirrored in this epoch, (count,): a random half, and next the other half.
+
+    Source: Jordan, arXiv 2404.00498, section 3.6.
+    """
+    coins = torch.rand(count, generator=generator_from(seed * 1_000_003 - 1)) < 0.5
+    return coins ^ bool(epoch % 2)
 
 
 def flip_and_crop(
@@ -25,8 +57,7 @@ def flip_and_crop(
     offsets = torch.randint(2 * padding + 1, (2, count, 1, 1), generator=generator)
     coins = torch.rand(count, generator=generator)
     if mirror:
-        coins = (coins < 0.5).to(images.device).view(-1, 1, 1, 1)
-        images = torch.where(coins, images.flip(-1), images)
+        images = _flip(images, coins < 0.5)
     padded = F.pad(images, (padding,) * 4)
     tall, wide = padded.shape[-2:]
     down, right = offsets.to(images.device)
@@ -35,3 +66,7 @@ def flip_and_crop(
     first_pixels = (rows * wide + right).flatten()
     every_row = padded.flatten().as_strided((padded.numel() - width + 1, width), (1, 1))
     return every_row.index_select(0, first_pixels).view(count, channels, height, width)
+
+
+def _flip(images: Tensor, chosen: Tensor) -> Tensor:
+    return torch.where(chosen.to(images.device).view(-1, 1, 1, 1), images.flip(-1), images)

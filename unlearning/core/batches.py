@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .augment import flip_and_crop
+from .augment import augmentation, check_augment
 from .checks import check_pair, check_whole, kind_of
 from .randomness import generator_from, generators_of, seeded
 
@@ -31,12 +31,12 @@ class ImageBatches:
     """
 
     def __init__(
-        self, images, batch_size: int, *, shuffle: bool, seed: int | None, augment: bool
+        self, images, batch_size: int, *, shuffle: bool, seed: int | None, augment: bool | str
     ) -> None:
         if check_whole("batch_size", batch_size, least=None) < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.images, self.batch_size = images, batch_size
-        self.shuffle, self.augment = shuffle, augment
+        self.shuffle, self.augment = shuffle, check_augment(augment)
         if seed is None:  # reading in order must not draw from the global generator
             seed = int(torch.randint(2**31, ())) if shuffle or augment else 0
         self.seed = check_whole("seed", seed, least=None)
@@ -51,14 +51,13 @@ class ImageBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         images = self.images
         generator = generator_from(self.seed * 1_000_003 + self.epoch)
+        augmented = augmentation(self.augment, images, self.seed, self.epoch, generator)
         self.epoch += 1
         order = self._order(generator).to(images.device)
         starts = self._starts()
         for start, stop in zip(starts, [*starts[1:], len(images)], strict=True):
             positions = order[start:stop]
-            pixels = images.images.index_select(0, positions)
-            if self.augment:
-                pixels = flip_and_crop(pixels, generator, mirror=images.mirror)
+            pixels = augmented(images.images.index_select(0, positions), positions)
             yield images.normalise(pixels), images.labels.index_select(0, positions)
 
     def _order(self, generator: torch.Generator) -> Tensor:

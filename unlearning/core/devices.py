@@ -91,21 +91,23 @@ def _is_wide(model: nn.Module) -> bool:
     return any(layer.out_channels >= 128 for layer in _convolutions(model))
 
 
-def _is_deep(model: nn.Module) -> bool:
-    """Whether the network has ten convolutions or more, as ResNet-20 and ResNet-18 have.
+def _is_large(model: nn.Module) -> bool:
+    """Whether the network has ten convolutions or more, as ResNet-20 and ResNet-18 have, or wide
+    ones, as that of airbench: bfloat16 trains it 1.6 times as fast in batches of 128.
 
     Others spend too little of their time in products to gain from bfloat16.
     """
     layers = _convolutions(model)
-    return len(layers) >= 10 and layers[0].weight.dtype == torch.float32
+    many = len(layers) >= 10 or _is_wide(model)
+    return many and layers[0].weight.dtype == torch.float32
 
 
 def use_bfloat16(model: nn.Module) -> bool:
-    """Whether to train in bfloat16: on a GPU that has it, and for deep networks on a fast CPU."""
+    """Whether to train in bfloat16: on a GPU that has it, and for large networks on a fast CPU."""
     device = device_of(model)
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and _is_deep(model) and _bfloat16_is_faster()
+    return device.type == "cpu" and _is_large(model) and _bfloat16_is_faster()
 
 
 @cache

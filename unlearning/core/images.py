@@ -167,7 +167,7 @@ class Images:
         *,
         shuffle: bool = False,
         seed: int | None = None,
-        augment: bool = False,
+        augment: bool | str = False,
         device: torch.device | str | None = None,
     ) -> ImageBatches:
         """Batches of (images, labels), made on the device. They can be read any number of times.
@@ -177,11 +177,12 @@ class Images:
             shuffle: take a new order every epoch, which depends on ``seed`` and the epoch only.
             seed: random seed for order and augmentation; by default drawn from torch's generator.
             augment: pad each image by 4, crop it at its own place and, where the set allows it
-                (``mirror``), flip it with probability 1/2.
+                (``mirror``), flip it with probability 1/2; or "alternate": flip half of the images
+                in the first epoch and the others in the next, and so on, and crop none.
             device: where the batches are made; by default where the images are.
 
         Raises:
-            ValueError: if ``batch_size`` is below 1.
+            ValueError: if ``batch_size`` is below 1, or ``augment`` is none of these.
         """
         images = self if device is None else self.to(device)
         return ImageBatches(images, batch_size, shuffle=shuffle, seed=seed, augment=augment)

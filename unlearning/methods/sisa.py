@@ -30,7 +30,7 @@ def train_shards(
     lr: float = 0.1,
     weight_decay: float = 5e-4,
     batch_size: int = 64,
-    augment: bool = False,
+    augment: bool | str = False,
     without: Tensor | Iterable[int] = (),
     seed: int = 0,
     **options: Any,
@@ -165,7 +165,10 @@ class Sisa:
     def _train(self, shard: int, first: int) -> Shard:
         """Train a shard's network from its slice ``first`` on, on the images that it holds here."""
         old, (_, of, part) = self.shards[shard], self.places.T
-        network = fresh_network(self.model, self.images, derived_seed(self.seed, shard, 0))
+        start = int(part[of == shard].min())  # first weights may depend on this slice alone
+        first = first if start < first else 0
+        seen = self.images.select(((of == shard) & (part == start)).nonzero())
+        network = fresh_network(self.model, seen, derived_seed(self.seed, shard, 0))
         network.to(pick_device())
         if first:
             network.load_state_dict(old.checkpoints[first])
