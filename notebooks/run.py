@@ -7,7 +7,7 @@ examples, from anywhere:
                                           those whose names start so, in place
   python notebooks/run.py 05 -p SEEDS "[0, 1]" -p DATASET fashion_mnist --output out
                                           other parameters, saved elsewhere
-  python notebooks/run.py 08 --preset cifar10-resnet20 --output out
+  python notebooks/run.py 08 --preset cifar10-airbench --output out
                                           a set of parameters kept in presets.json
   python notebooks/run.py --smoke         all in their small configuration, nothing kept
 

@@ -3,12 +3,17 @@
 examples:
   python notebooks/tune.py                        all methods: about an hour on two cores
   python notebooks/tune.py "random mask" UNSIR    only these
-  python notebooks/tune.py --dataset fashion_mnist --seeds 100    another set, one seed per trial
+  python notebooks/tune.py -p DATASET fashion_mnist --trials 8    another set, fewer trials
+  python notebooks/tune.py --preset cifar10-airbench --trials 8 --seeds 100
+                                                  the network of CIFAR-10: about five hours
 
-Every method has one Optuna study (TPE) of twenty trials for each of two scenarios: a tenth of the
-images, at random, and a class. Every trial runs on two seeds. Nothing here is reported: training
-images, class and seeds are others than those of the notebooks. Further training images stand for
-unseen ones: the test set is not read.
+The recipe is that of notebook 08, with a preset or parameters of your own as run.py takes them.
+Every method has one Optuna study (TPE) of as many trials for each of two scenarios: a tenth of the
+images, at random, and a class. Nothing here is reported: class and seeds are others than those of
+the notebooks, and so are the training images, unless the notebook takes all. Training images that
+are held out stand for unseen ones: the test set is not read.
+
+Where another network was tuned before, the first trial of each study has the values of MNIST.
 
 A trial that diverges, or takes more than a fifth of retraining's time, counts with the largest gap.
 Time is counted in passes over the data, where a forward pass alone is a third of one, because that
@@ -37,6 +42,7 @@ from optuna.trial import Trial, TrialState
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from notebooks import run
 from unlearning import METHODS, Diverged, Experiment, Images, Scenario, load, measure, prepare
 from unlearning.core.devices import machine
 from unlearning.core.files import ROOT, atomic_write, slug
@@ -44,14 +50,15 @@ from unlearning.core.passes import counting
 from unlearning.core.progress import Progress
 from unlearning.core.workers import imap_unordered
 from unlearning.data import balanced_subset
-from unlearning.hyperparameters import LARGEST_GAP, supports
+from unlearning.hyperparameters import LARGEST_GAP, resolve, supports
 from unlearning.report import write_csv
-from unlearning.splitting import forget_indices, forget_random
+from unlearning.splitting import Split, forget_indices, forget_random
 
 TUNED = ROOT / "notebooks" / "tuned.json"
 RESULTS = ROOT / "results" / "tuning"
 SCENARIOS = ["random 10%", "class 3"]  # one of each kind; notebooks report other classes
 UNSEEN = 5_000  # images that stand for the test set
+SEEN = 5_000  # retained images, at most, that a trial is measured on
 TRIALS = 20  # of each method in each scenario
 BOUND = 0.2  # of retraining's passes over the data, which a trial may take
 FACTORS = {"x1/3": 1 / 3, "x3": 3}  # of the strip
@@ -67,7 +74,7 @@ class Range(NamedTuple):
 
 SGD, ADAM = Range(1e-4, 1.0), Range(1e-5, 0.1)  # learning rates
 DECAY = Range(1e-5, 1e-2)
-FEW, MANY = Range(1, 3), Range(1, 20)  # epochs, of all images and of the forgotten ones alone
+FEW, MANY = Range(1, 3), Range(1, 20)  # epochs, of all images (as ``BOUND`` allows) and of few
 RELABELLED = {"epochs": Range(1, 2), "lr": SGD, "exclude_true": [False, True]}
 SPACES = {
     "fine-tuning": {"epochs": FEW, "lr": SGD, "weight_decay": DECAY},
@@ -127,6 +134,12 @@ SPACES = {
 }
 
 
+def space_of(method: str, epochs: int) -> dict[str, Any]:
+    """What to try of a method, where retraining takes so many epochs."""
+    few = Range(FEW.low, max(FEW.low, min(FEW.high, int(BOUND * epochs))))
+    return {name: few if own == FEW else own for name, own in SPACES[method].items()}
+
+
 def suggest(trial: Trial, space: dict) -> dict[str, Any]:
     """Values of a trial: numbers with two digits, one of a list, or what is fixed."""
     values = {}
@@ -142,18 +155,26 @@ def suggest(trial: Trial, space: dict) -> dict[str, Any]:
     return values
 
 
-def images_of(dataset: str, train_size: int) -> tuple[Images, Images]:
+def images_of(dataset: str, train_size: int | None) -> tuple[Images, Images]:
     """A training set that shares no image with the notebooks' one, and as unseen images others.
+
+    Where the notebooks take all images, all but the unseen ones are the training set.
 
     Raises:
         ValueError: if the set is too small for that.
     """
     full, _ = load(dataset)
+    if train_size is None:
+        return tuple(forget_random(full, count=UNSEEN, seed=0))
     reported = balanced_subset(full, train_size)
     train = balanced_subset(forget_indices(full, reported.indices).retain, train_size)
     unseen = forget_indices(full, torch.cat([reported.indices, train.indices])).retain
-    enough = len(unseen) > UNSEEN
-    return train, forget_random(unseen, count=UNSEEN, seed=0).forget if enough else unseen
+    return train, some_of(unseen, UNSEEN)
+
+
+def some_of(images: Images, most: int) -> Images:
+    """So many of the images, always the same; all if there are no more."""
+    return forget_random(images, count=most, seed=0).forget if len(images) > most else images
 
 
 def run_once(setting: Experiment, method: str, scenario: str, values: dict, seed: int) -> dict:
@@ -176,7 +197,8 @@ def run_once(setting: Experiment, method: str, scenario: str, values: dict, seed
     share = passes / bound
     numbers = {"average_gap": LARGEST_GAP}
     if network is not None and share <= BOUND + 1e-9:
-        measured = measure(network, split, setting.test)
+        some = Split(some_of(split.retain, SEEN), split.forget)
+        measured = measure(network, some, setting.test)
         numbers = measured.compare_to(setting.measurements["retrained", scenario, seed])
     of_time = seconds / setting.rows["retrained", scenario, seed]["seconds"]
     costs = {"share_of_passes": share, "share_of_time": of_time, "seconds": seconds}
@@ -195,19 +217,32 @@ def run_seeds(setting: Experiment, method: str, scenario: str, values: dict) -> 
 
 def run_trial(setting: Experiment, method: str, scenario: str, trial: Trial) -> float:
     """Mean gap of one trial of a study, which keeps its values and its runs."""
-    values = suggest(trial, SPACES[method])
+    values = suggest(trial, space_of(method, setting.training["epochs"]))
     runs = run_seeds(setting, method, scenario, values)
     trial.set_user_attr("values", values)
     trial.set_user_attr("runs", runs)
     return sum(run["average_gap"] for run in runs) / len(runs)
 
 
-def run_study(setting: Experiment, folder: Path, key: tuple[str, str]) -> list[dict]:
+def first_trial(method: str, scenario: str, space: dict, tuned: dict) -> dict[str, Any]:
+    """What was chosen for MNIST, as far as it is in the space; nothing of a method new to it."""
+    values = resolve(tuned.get("mnist-cnn", {}).get(method, {}), Scenario.parse(scenario))
+    tried = {name: own for name, own in space.items() if isinstance(own, Range) and name in values}
+    within = {name: min(max(values[name], own.low), own.high) for name, own in tried.items()}
+    choices = {name for name, own in space.items() if isinstance(own, list)}
+    return within | {name: values[name] for name in choices & values.keys()}
+
+
+def run_study(
+    setting: Experiment, folder: Path, trials: int, tuned: dict, key: tuple[str, str]
+) -> list[dict]:
     """All trials of a method in a scenario, and its strip; a stopped study goes on.
 
     Args:
         setting: networks that were trained and retrained.
         folder: for the study's SQLite file.
+        trials: how many.
+        tuned: what was chosen for other networks, to begin with.
         key: method and scenario.
     """
     method, scenario = key
@@ -216,12 +251,17 @@ def run_study(setting: Experiment, folder: Path, key: tuple[str, str]) -> list[d
     study = optuna.create_study(
         storage=f"sqlite:///{folder / slug(' '.join(key))}.db",
         study_name=str(setting.about),
-        sampler=optuna.samplers.TPESampler(seed=zlib.crc32(" ".join(key).encode())),
+        sampler=optuna.samplers.TPESampler(
+            n_startup_trials=trials // 2, seed=zlib.crc32(" ".join(key).encode())
+        ),
         load_if_exists=True,
     )
-    left = TRIALS - len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
+    if not study.get_trials(deepcopy=False):
+        space = space_of(method, setting.training["epochs"])
+        study.enqueue_trial(first_trial(method, scenario, space, tuned))
+    left = trials - len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
     study.optimize(partial(run_trial, setting, method, scenario), n_trials=max(0, left))
-    finished = study.get_trials(states=[TrialState.COMPLETE])[:TRIALS]
+    finished = study.get_trials(states=[TrialState.COMPLETE])[:trials]
     tried = [(str(n), one.user_attrs["values"]) for n, one in enumerate(finished)]
     runs = [one.user_attrs["runs"] for one in finished]
     best = min(finished, key=lambda one: one.value).user_attrs["values"]
@@ -274,15 +314,43 @@ def keep(path: Path, key: str, chosen: dict[str, dict]) -> None:
         tmp_path.write_text(as_text(tuned), encoding="utf-8", newline="\n")
 
 
-def tune(methods: list[str], options: argparse.Namespace) -> None:
+def parameters_of(preset: str | None, given: list[tuple[str, str]]) -> dict[str, Any]:
+    """The parameters of notebook 08, with those of a preset and of the command line."""
+    (path,) = run.find(["08"])
+    notebook = run.read(path)
+    chosen = {**run.preset(preset, path), **{name: run.value(text) for name, text in given}}
+    run.inject(notebook, run.overrides(path, notebook, chosen, smoke=False))
+    return run.values(notebook)
+
+
+def training_of(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of ``prepare`` for these parameters, as the notebook has them."""
+    names = {"epochs": "TRAIN_EPOCHS", "lr": "TRAIN_LR"}
+    names |= {name: name.upper() for name in ("model", "batch_size", "augment")}
+    return {own: parameters[name] for own, name in names.items()} | parameters["RECIPE"]
+
+
+def recipe_of(training: dict[str, Any], size: int, seeds: list[int]) -> str:
+    """How the networks are made, in words."""
+    told = {"model", "epochs", "lr", "batch_size", "augment"}
+    more = [f"{name} {own}" for name, own in training.items() if name not in told]
+    augmented = {False: [], True: ["augmented"]}.get(training["augment"], ["mirrored in turn"])
+    parts = [
+        f"{size} other images",
+        f"{training['epochs']} epochs at {training['lr']:g}",
+        f"batches of {training['batch_size']}",
+        *augmented,
+        *more,
+        f"seeds {seeds}",
+    ]
+    return ", ".join(parts)
+
+
+def tune(methods: list[str], parameters: dict[str, Any], options: argparse.Namespace) -> None:
     """Run the studies that are missing, and keep the best of each method."""
-    recipe = (
-        f"{options.train_size} other images, {options.epochs} epochs at {options.lr:g}, batches of "
-        f"{options.batch_size}{', augmented' if options.augment else ''}, seeds {options.seeds}"
-    )
-    training = {name: getattr(options, name) for name in ("epochs", "lr", "batch_size", "augment")}
-    where = {"model": options.model, "scenarios": SCENARIOS, "seeds": options.seeds}
-    name = f"{options.dataset}-{slug(options.model)}"
+    training, name = training_of(parameters), f"{parameters['DATASET']}-{slug(parameters['MODEL'])}"
+    images = images_of(parameters["DATASET"], parameters["TRAIN_SIZE"])
+    recipe = recipe_of(training, len(images[0]), options.seeds)
     path = RESULTS / f"{name}.csv"
     rows = pd.read_csv(path, dtype={"trial": str}) if path.exists() else pd.DataFrame(columns=ORDER)
     own = rows[rows["recipe"] == recipe]
@@ -294,11 +362,13 @@ def tune(methods: list[str], options: argparse.Namespace) -> None:
     ]
     missing = [key for key in usable if key not in done]
     if missing:
-        images = images_of(options.dataset, options.train_size)
-        setting = prepare(images, n_jobs=options.jobs, **where, **training)
-        run = partial(run_study, setting, RESULTS / "studies" / name)
+        where = {"scenarios": SCENARIOS, "seeds": options.seeds, "n_jobs": options.jobs}
+        setting = prepare(images, **where, **training)
+        known = options.tuned.exists() and name != "mnist-cnn"
+        tuned = json.loads(options.tuned.read_text(encoding="utf-8")) if known else {}
+        run_own = partial(run_study, setting, RESULTS / "studies" / name, options.trials, tuned)
         bar = Progress("tuning", len(usable), done=len(usable) - len(missing), unit="studies")
-        with bar, closing(imap_unordered(run, missing, n_jobs=options.jobs)) as finished:
+        with bar, closing(imap_unordered(run_own, missing, n_jobs=options.jobs)) as finished:
             for _, found in finished:
                 rows = pd.concat([rows, pd.DataFrame(found).assign(recipe=recipe)])
                 write_csv(rows.sort_values(ORDER, kind="stable"), path)
@@ -316,13 +386,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=summary, epilog=rest, formatter_class=raw)
     add = parser.add_argument
     add("methods", nargs="*", help=f"of {', '.join(SPACES)}; default: all")
-    add("--dataset", default="mnist")
-    add("--model", default="cnn")
-    add("--train-size", type=int, default=5_000, help="images, equally many of each class")
-    add("--epochs", type=int, default=15, help="of the original and the retrained networks")
-    add("--lr", type=float, default=0.1, help="first learning rate of training")
-    add("--batch-size", type=int, default=64, help="of training and unlearning")
-    add("--augment", action="store_true", help="crop and mirror at random, in both")
+    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
+    add("-p", dest="given", help="override a parameter of notebook 08; repeatable", **pair)
+    add("--preset", metavar="NAME", help="override the parameters that presets.json has for it")
+    add("--trials", type=int, default=TRIALS, help="of each method in each scenario")
     add("--seeds", type=int, nargs="+", default=[100, 101], help="that no notebook reports")
     add("--jobs", type=int, help="processes; default: one per core")
     add("--tuned", type=Path, default=TUNED, help="file to write the values into")
@@ -330,7 +397,11 @@ def main(arguments: list[str] | None = None) -> None:
     unknown = [name for name in options.methods if name not in SPACES]
     if unknown:
         parser.error(f"there is no method {unknown[0]!r}: there are {', '.join(SPACES)}")
-    tune(options.methods or list(SPACES), options)
+    try:
+        parameters = parameters_of(options.preset, options.given)
+    except run.Refused as refusal:
+        parser.error(str(refusal))
+    tune(options.methods or list(SPACES), parameters, options)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from unlearning import many
+from unlearning.core import files
 from unlearning.many import load_or_run, run_many
 
 PACKAGE = Path(__file__).resolve().parents[1] / "unlearning"
@@ -204,10 +204,10 @@ def test_where_results_go_to_a_folder_of_their_own_the_shipped_file_is_read_and_
 ):
     measure, count = counting
     mine, shipped = tmp_path / "saved/mine", tmp_path / "saved"
-    monkeypatch.setattr(many, "SAVED", shipped)
+    monkeypatch.setattr(files, "SAVED", shipped)
 
     def run(folder, lr):
-        monkeypatch.setattr(many, "RESULTS", folder)
+        monkeypatch.setattr(files, "RESULTS", folder)
         options = {"groups": tmp_path / "groups", "group": 2, "n_jobs": 1}
         return load_or_run(
             folder / "a/b.npz", measure, range(2), configuration={"lr": lr}, **options

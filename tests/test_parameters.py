@@ -50,7 +50,7 @@ GOOD = {"DATASET": "mnist", "MODEL": "mlp", "TRAIN_SIZE": 500, "FORGET": ["class
         ("SLICES", 0, "SLICES must be a whole number above 0"),
         ("SHARDS", 5, "SHARDS must be a list, each entry a whole number above 0"),
         ("SWEPT_SIGMA", [0.0], "SWEPT_SIGMA must be a list, each entry a number above 0"),
-        ("AUGMENT", "no", "AUGMENT must be True or False"),
+        ("AUGMENT", "no", "AUGMENT must be True, False or"),
         ("JOBS", 0, "JOBS must be a whole number above 0, or None"),
         ("SHOWN", "test_accuracy", "SHOWN must be a list of names"),
         ("TWEAKS", [1], "TWEAKS must be values by name"),

@@ -98,12 +98,12 @@ def test_tuning_goes_on_where_it_stopped_counts_failures_and_keeps_other_values(
     space = {"lr": tune.Range(1e-3, 1.0), "epochs": tune.Range(1, 3)}
     monkeypatch.setattr(tune, "SPACES", {"own": space})
     monkeypatch.setattr(tune, "SCENARIOS", ["random 25%", "class 1"])
-    monkeypatch.setattr(tune, "TRIALS", 6)
     monkeypatch.setattr(tune, "images_of", lambda *_: (tiny, tiny))
     monkeypatch.setattr(tune, "prepare", partial(tune.prepare, folder=folder))
     monkeypatch.setattr(tune, "RESULTS", tmp_path)
     file.write_text('{"mnist-mlp": {"other": {"lr": 1}}}')
-    options = ["--model", "mlp", "--epochs", "5", "--jobs", "1", "--tuned", str(file)]
+    options = ["-p", "MODEL", "mlp", "-p", "TRAIN_EPOCHS", "5", "--trials", "6", "--jobs", "1"]
+    options += ["--tuned", str(file)]
     with pytest.raises(KeyboardInterrupt):
         tune.main([*options, "--seeds", "0", "1"])
     tune.main([*options, "--seeds", "0", "1"])

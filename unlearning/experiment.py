@@ -50,6 +50,7 @@ def prepare(
     more: Callable[[nn.Module, Split, Images], dict[str, float]] | None = None,
     n_jobs: int | None = 1,
     folder: Path | str = CHECKPOINTS,
+    kept: Path | str | None = None,
     **training: Any,
 ) -> Experiment:
     """Train or load, for every scenario and seed, the original and the retrained network.
@@ -70,9 +71,9 @@ def prepare(
         train_size, test_size: take fixed, class-balanced subsets, as ``load``.
         batch_size, augment: as ``Images.batches``, for training and unlearning alike.
         more: ``more(model, split, test)`` -> further numbers for every row.
-        n_jobs: processes, as ``run_many``: 1 works in this one, None uses every core or what
-            ``joblib.parallel_config`` says, a cluster for example.
+        n_jobs: processes, as ``run_many``; 1 works in this one.
         folder: for checkpoints and measurements; a stopped run continues from there.
+        kept: another folder for originals and measurements; what the repo ships is read as well.
         **training: ``epochs``, ``lr`` and other arguments of ``load_or_train``.
 
     Raises:
@@ -90,6 +91,7 @@ def prepare(
         more=more,
         n_jobs=n_jobs,
         folder=Path(folder),
+        kept=Path(kept) if kept else None,
     )
     experiment.sizes()  # a split that cannot be made is refused before training
     experiment._measure_ours()
@@ -98,12 +100,9 @@ def prepare(
 
 @dataclass
 class Experiment:
-    """What ``prepare`` returns. Its rows are keyed (name, scenario, seed): a new run replaces them.
+    """What ``prepare`` returns: its arguments, and rows keyed (name, scenario, seed).
 
-    Args:
-        name: of the set and the network, for titles.
-        train, test, scenarios, seeds: images, scenarios by name, and one seed per repetition.
-        training, more, n_jobs, folder: arguments of ``load_or_train``, and as ``prepare``.
+    A new run replaces its rows. ``training`` has the arguments of ``load_or_train``.
     """
 
     name: str
@@ -115,6 +114,7 @@ class Experiment:
     more: Callable | None = None
     n_jobs: int | None = 1
     folder: Path = CHECKPOINTS
+    kept: Path | None = None
     rows: dict[Key, dict] = field(default_factory=dict)
     measurements: dict[Key, Measurement] = field(default_factory=dict)
 
@@ -170,9 +170,8 @@ class Experiment:
             raise ValueError(f"{name!r} is a row that prepare makes: choose another name")
         usable = self._usable(scenarios, method)
         with Progress(name, len(usable) * len(self.seeds), unit="networks"):
-            for scenario in usable:
-                found = self._measure_method(method, scenario, self.seeds, hyperparameters)
-                self._keep(name, scenario, found)
+            for of in usable:
+                self._keep(name, of, self._measure_method(method, of, self.seeds, hyperparameters))
 
     def sweep(
         self,
@@ -207,8 +206,8 @@ class Experiment:
                 except Diverged as error:  # a figure would only show a gap
                     told += f"{scenario}, {knob} {value}: {error}\n"
                     continue
-                for seed, (numbers, _) in found.items():
-                    rows.append({"scenario": scenario, "seed": seed, knob: value, **numbers})
+                about = {"scenario": scenario, knob: value}
+                rows += [about | {"seed": seed, **numbers} for seed, (numbers, _) in found.items()]
         print(told, end="")  # the bar is gone
         return pd.DataFrame(rows)
 
@@ -223,7 +222,7 @@ class Experiment:
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
         """``numbers`` of every scenario, as the figures take them."""
-        return {scenario: self.numbers(scenario) for scenario in self.scenarios}
+        return {of: self.numbers(of) for of in self.scenarios}
 
     def table(self, columns: Sequence[str] = STANDARD) -> pd.DataFrame:
         """All rows as people read them: per cent, mean ± standard deviation over seeds."""
@@ -236,8 +235,8 @@ class Experiment:
 
     def sizes(self) -> pd.DataFrame:
         """Images retained, forgotten and tested on in every scenario, for the first seed."""
-        splits = {name: self.split(name, self.seeds[0]) for name in self.scenarios}
-        rows = {name: [len(s.retain), len(s.forget), len(self.test)] for name, s in splits.items()}
+        splits = {of: [*self.split(of, self.seeds[0]), self.test] for of in self.scenarios}
+        rows = {of: list(map(len, sets)) for of, sets in splits.items()}
         return pd.DataFrame.from_dict(rows, "index", columns=["retain", "forget", "test"])
 
     def _usable(self, named: str | Sequence[str] | None, method: Method) -> list[str]:
@@ -252,9 +251,11 @@ class Experiment:
                 self._keep(name, scenario, self._measure(name, scenario, self.seeds, make))
 
     def _train(self, name: str, scenario: str, seed: int) -> Timed:
-        images = self.train if name == "original" else self.split(scenario, seed).retain
+        is_original = name == "original"
+        images = self.train if is_original else self.split(scenario, seed).retain
+        folder = (is_original and self.kept) or self.folder
         own_seed = seed + AGAIN if name == "retrained again" else seed
-        return load_or_train(images, seed=own_seed, folder=self.folder, **self.training)
+        return load_or_train(images, seed=own_seed, folder=folder, **self.training)
 
     def _measure_method(
         self, method: Method, scenario: str, seeds: list[int], hyperparameters: Mapping[str, Any]
@@ -272,7 +273,7 @@ class Experiment:
         arrays = run_many(
             measure_seeds(make, partial(self.split, scenario), self.test, **more),
             seeds,
-            path=self.folder / "measured" / slug(scenario) / slug(kind),
+            path=(self.kept or self.folder / "measured") / slug(scenario) / slug(kind),
             configuration={**self.about, "scenario": scenario, "kind": kind, **about},
             group=1,
             n_jobs=self.n_jobs,
@@ -287,8 +288,7 @@ class Experiment:
         return None if isinstance(model, str) else fresh_network(model, self.train, 0)
 
     def _keep(self, name: str, scenario: str, found: dict[int, Found]) -> None:
-        for seed, (numbers, measured) in found.items():
-            self.measurements[name, scenario, seed] = measured
+        for seed, (numbers, self.measurements[name, scenario, seed]) in found.items():
             about = {"method": name, "scenario": scenario, "seed": seed}
             self.rows[tuple(about.values())] = about | numbers
 

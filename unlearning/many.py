@@ -15,7 +15,7 @@ import torch
 from .core.archives import read_npz
 from .core.checks import check_whole
 from .core.configuration import as_json, check_or_write_config, difference, digest_of
-from .core.files import CHECKPOINTS, RESULTS, SAVED, atomic_write
+from .core.files import CHECKPOINTS, atomic_write, places
 from .core.progress import Progress
 from .core.workers import describe, imap_unordered
 
@@ -86,7 +86,7 @@ def run_many(
     folder = Path(path) / digest_of(about)
     check_or_write_config(folder, about)
     files = {own: folder / _file_name(own) for own in groups}
-    found = {own: _read_group(files[own], {**about, "seeds": list(own)}) for own in groups}
+    found = {own: _read_any(files[own], {**about, "seeds": list(own)}) for own in groups}
     done = _alike({own: arrays for own, arrays in found.items() if arrays is not None}, files)
     missing = [own for own in groups if own not in done]
 
@@ -175,9 +175,15 @@ def _file_name(seeds: tuple[int, ...]) -> str:
     return f"seeds-{seeds[0]}-{seeds[-1]}-{digest_of(list(seeds))[:6]}.npz"
 
 
-def _write_group(file: Path, about: dict, arrays: Arrays, *, save: Callable = np.savez) -> None:
+def _write_group(file: Path, about: dict, arrays: Arrays) -> None:
     with atomic_write(file) as tmp_path:
-        save(tmp_path, run=np.array(json.dumps(about)), **arrays)
+        np.savez_compressed(tmp_path, run=np.array(json.dumps(about)), **arrays)
+
+
+def _read_any(file: Path, about: dict) -> Arrays | None:
+    """As ``_read_group``, from the first of its ``places`` that has it."""
+    found = (_read_group(place, about) for place in places(file))
+    return next((arrays for arrays in found if arrays is not None), None)
 
 
 def _read_group(file: Path, about: dict) -> Arrays | None:
@@ -229,7 +235,7 @@ def load_or_run(
     """
     seeds = check_seeds(seeds)
     about = {"configuration": as_json(configuration), "seeds": seeds}
-    for place in _places(Path(file)):
+    for place in places(file):
         with suppress(ValueError):  # it has another configuration, and is replaced
             found = _read_group(place, about)
             if found is not None:
@@ -240,12 +246,5 @@ def load_or_run(
         name: array.astype(np.float32) if array.dtype == np.float64 else array
         for name, array in arrays.items()
     }
-    _write_group(Path(file), about, small, save=np.savez_compressed)
+    _write_group(Path(file), about, small)
     return small
-
-
-def _places(file: Path) -> list[Path]:
-    """Where to look for a file: there, and if it is one of the results, among those of the repo."""
-    file, own = file.resolve(), RESULTS.resolve()
-    shipped = [SAVED / file.relative_to(own)] if file.is_relative_to(own) else []
-    return list(dict.fromkeys([file, *shipped]))

@@ -110,7 +110,11 @@ RULES = {  # a pattern that the whole name must match -> what its value must be
         "a whole number above 0, or None for one per core",
         lambda value: value is None or _is_count(value),
     ),
-    "AUGMENT": _Rule("True or False", lambda value: isinstance(value, bool)),
+    "AUGMENT": _Rule(
+        "True, False or 'alternate'",
+        lambda value: isinstance(value, bool) or value == "alternate",
+    ),
+    "SHIP": _Rule("True or False", lambda value: isinstance(value, bool)),
     "BATCH_SIZE|NETWORKS|STARTS|ROUNDS|LAST_LAYERS|FORGET_COUNT|SLICES|(.*_)?EPOCHS": COUNT,
     "(.*_)?(LR|ALPHA|SIGMA|DECAY|EPSILON)": POSITIVE,
     "(.*_)?RATIO": SHARE,
@@ -123,7 +127,7 @@ RULES = {  # a pattern that the whole name must match -> what its value must be
         ),
     ),
     "SIZES|SHARDS": _list_of(COUNT),
-    "TWEAKS|UNSIR|STUDENT": NAMED,
+    "RECIPE|TWEAKS|UNSIR|STUDENT": NAMED,
 }
 
 

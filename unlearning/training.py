@@ -29,7 +29,7 @@ from .core.devices import (
     pick_device,
     use_channels_last,
 )
-from .core.files import CHECKPOINTS, slug
+from .core.files import CHECKPOINTS, places, slug
 from .core.identity import identity_of
 from .core.layers import eval_mode
 from .core.loop import Diverged, Timed, minimise, timed
@@ -188,8 +188,8 @@ def load_or_train(
     }
     name = model.replace("/", "-") if isinstance(model, str) else slug(name_of(model))
     path = Path(folder) / f"{name}-{digest_of(configuration)}.pt"
-    if path.exists():
-        return Timed(network, load_checkpoint(path, network, configuration))
+    if found := next(filter(Path.exists, places(path)), None):
+        return Timed(network, load_checkpoint(found, network, configuration))
     batches = images.batches(batch_size, shuffle=True, seed=seed, augment=augment, device=device)
     trained = timed(
         train,

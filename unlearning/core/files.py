@@ -102,6 +102,13 @@ def _remove(path: Path) -> None:
             path.unlink()
 
 
+def places(path: Path | str) -> list[Path]:
+    """Where to look for a file: there, and if it is one of the results, among those of the repo."""
+    path, own = Path(path).resolve(), RESULTS.resolve()
+    shipped = [SAVED / path.relative_to(own)] if path.is_relative_to(own) else []
+    return list(dict.fromkeys([path, *shipped]))
+
+
 def open_to_read(path: Path | str) -> BinaryIO:
     """Open a file; that it may not be opened is no reason to delete it.
 
