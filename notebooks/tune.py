@@ -4,8 +4,8 @@ examples:
   python notebooks/tune.py                        all methods: about an hour on two cores
   python notebooks/tune.py "random mask" UNSIR    only these
   python notebooks/tune.py -p DATASET fashion_mnist --trials 8    another set, fewer trials
-  python notebooks/tune.py --preset cifar10-airbench --trials 8 --seeds 100
-                                                  the network of CIFAR-10: about five hours
+  python notebooks/tune.py --preset cifar10-airbench --trials 8 --no-strip --seeds 100
+                                                  the network of CIFAR-10: about four hours
 
 The recipe is that of notebook 08, with a preset or parameters of your own as run.py takes them.
 Every method has one Optuna study (TPE) of as many trials for each of two scenarios: a tenth of the
@@ -234,14 +234,14 @@ def first_trial(method: str, scenario: str, space: dict, tuned: dict) -> dict[st
 
 
 def run_study(
-    setting: Experiment, folder: Path, trials: int, tuned: dict, key: tuple[str, str]
+    setting: Experiment, folder: Path, trials: int, strip: bool, tuned: dict, key: tuple[str, str]
 ) -> list[dict]:
     """All trials of a method in a scenario, and its strip; a stopped study goes on.
 
     Args:
         setting: networks that were trained and retrained.
         folder: for the study's SQLite file.
-        trials: how many.
+        trials, strip: how many, and whether the best runs again with other rates.
         tuned: what was chosen for other networks, to begin with.
         key: method and scenario.
     """
@@ -265,7 +265,7 @@ def run_study(
     tried = [(str(n), one.user_attrs["values"]) for n, one in enumerate(finished)]
     runs = [one.user_attrs["runs"] for one in finished]
     best = min(finished, key=lambda one: one.value).user_attrs["values"]
-    for name, factor in FACTORS.items():
+    for name, factor in FACTORS.items() if strip else ():
         tried.append((name, scaled(best, factor)))
         runs.append(run_seeds(setting, method, scenario, tried[-1][1]))
     about = {"method": method, "scenario": scenario}
@@ -330,13 +330,13 @@ def training_of(parameters: dict[str, Any]) -> dict[str, Any]:
     return {own: parameters[name] for own, name in names.items()} | parameters["RECIPE"]
 
 
-def recipe_of(training: dict[str, Any], size: int, seeds: list[int]) -> str:
+def recipe_of(training: dict[str, Any], images: str, seeds: list[int]) -> str:
     """How the networks are made, in words."""
     told = {"model", "epochs", "lr", "batch_size", "augment"}
     more = [f"{name} {own}" for name, own in training.items() if name not in told]
     augmented = {False: [], True: ["augmented"]}.get(training["augment"], ["mirrored in turn"])
     parts = [
-        f"{size} other images",
+        images,
         f"{training['epochs']} epochs at {training['lr']:g}",
         f"batches of {training['batch_size']}",
         *augmented,
@@ -350,11 +350,13 @@ def tune(methods: list[str], parameters: dict[str, Any], options: argparse.Names
     """Run the studies that are missing, and keep the best of each method."""
     training, name = training_of(parameters), f"{parameters['DATASET']}-{slug(parameters['MODEL'])}"
     images = images_of(parameters["DATASET"], parameters["TRAIN_SIZE"])
-    recipe = recipe_of(training, len(images[0]), options.seeds)
+    which = "other images" if parameters["TRAIN_SIZE"] else "of all images"
+    recipe = recipe_of(training, f"{len(images[0])} {which}", options.seeds)
     path = RESULTS / f"{name}.csv"
-    rows = pd.read_csv(path, dtype={"trial": str}) if path.exists() else pd.DataFrame(columns=ORDER)
+    rows = pd.read_csv(path, dtype={"trial": str}) if path.exists() else pd.DataFrame(columns=[*ORDER, "trial"])
     own = rows[rows["recipe"] == recipe]
-    done = set(zip(own["method"], own["scenario"], strict=True))
+    last = own if options.no_strip else own[own["trial"].isin(FACTORS)]
+    done = set(zip(last["method"], last["scenario"], strict=True))
     usable = [
         (method, scenario)
         for method, scenario in product(methods, SCENARIOS)
@@ -366,11 +368,13 @@ def tune(methods: list[str], parameters: dict[str, Any], options: argparse.Names
         setting = prepare(images, **where, **training)
         known = options.tuned.exists() and name != "mnist-cnn"
         tuned = json.loads(options.tuned.read_text(encoding="utf-8")) if known else {}
-        run_own = partial(run_study, setting, RESULTS / "studies" / name, options.trials, tuned)
+        how = RESULTS / "studies" / name, options.trials, not options.no_strip, tuned
+        run_own = partial(run_study, setting, *how)
         bar = Progress("tuning", len(usable), done=len(usable) - len(missing), unit="studies")
         with bar, closing(imap_unordered(run_own, missing, n_jobs=options.jobs)) as finished:
             for _, found in finished:
-                rows = pd.concat([rows, pd.DataFrame(found).assign(recipe=recipe)])
+                new = pd.DataFrame(found).assign(recipe=recipe)
+                rows = pd.concat([rows, new]).drop_duplicates([*ORDER, "trial", "seed"])
                 write_csv(rows.sort_values(ORDER, kind="stable"), path)
                 bar.update()
     own = rows[rows["recipe"] == recipe]
@@ -390,6 +394,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("-p", dest="given", help="override a parameter of notebook 08; repeatable", **pair)
     add("--preset", metavar="NAME", help="override the parameters that presets.json has for it")
     add("--trials", type=int, default=TRIALS, help="of each method in each scenario")
+    add("--no-strip", action="store_true", help="leave out the runs with other rates")
     add("--seeds", type=int, nargs="+", default=[100, 101], help="that no notebook reports")
     add("--jobs", type=int, help="processes; default: one per core")
     add("--tuned", type=Path, default=TUNED, help="file to write the values into")
