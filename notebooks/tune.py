@@ -353,7 +353,11 @@ def tune(methods: list[str], parameters: dict[str, Any], options: argparse.Names
     which = "other images" if parameters["TRAIN_SIZE"] else "of all images"
     recipe = recipe_of(training, f"{len(images[0])} {which}", options.seeds)
     path = RESULTS / f"{name}.csv"
-    rows = pd.read_csv(path, dtype={"trial": str}) if path.exists() else pd.DataFrame(columns=[*ORDER, "trial"])
+    rows = (
+        pd.read_csv(path, dtype={"trial": str})
+        if path.exists()
+        else pd.DataFrame(columns=[*ORDER, "trial"])
+    )
     own = rows[rows["recipe"] == recipe]
     last = own if options.no_strip else own[own["trial"].isin(FACTORS)]
     done = set(zip(last["method"], last["scenario"], strict=True))

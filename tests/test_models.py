@@ -22,6 +22,7 @@ COLOUR = {"in_channels": 3, "image_size": 32}
         ("resnet18", COLOUR, 11_173_962, 18 + 3),  # kuangliu/pytorch-cifar
         ("airbench-full", COLOUR, 1_972_792, 8),  # Jordan 2024, appendix A: 1.97 million
         ("airbench", COLOUR, 498_104, 8),
+        ("airbench-small", COLOUR, 127_096, 8),
     ],
 )
 def test_sizes_are_the_published_ones(name, sizes, parameters, layers):

@@ -27,9 +27,10 @@ def build(
         name: "mlp" (784-128-64-10 on MNIST: 109,386 parameters), "cnn" (three convolutions with
             BatchNorm), "resnet20" (He et al. 2016, section 4.2: 269,722 on CIFAR-10), "resnet18"
             (with the 3 x 3 stem usual for CIFAR: 11,173,962), "airbench-full" (Jordan 2024:
-            1,972,792) or "airbench" (half as wide: 498,104; see ``core.airbench``), whose first
-            layer ``fresh_network`` fits to the training images, or "torchvision/<name>" for any
-            classifier of torchvision, untrained, such as "torchvision/resnet18".
+            1,972,792), "airbench" (half as wide: 498,104) or "airbench-small" (a quarter: 127,096;
+            see ``core.airbench``), whose first layer ``fresh_network`` fits to the training images,
+            or "torchvision/<name>" for any classifier of torchvision, untrained, such as
+            "torchvision/resnet18".
 
     Raises:
         ValueError: if there is no network of that name, or images are too small for it.
@@ -48,7 +49,7 @@ def build(
         return _from_torchvision(name.removeprefix("torchvision/"), num_classes, in_channels)
     raise ValueError(
         f"there is no network {name!r}: choose mlp, cnn, resnet20, resnet18, airbench, "
-        "airbench-full or torchvision/<name>"
+        "airbench-small, airbench-full or torchvision/<name>"
     )
 
 

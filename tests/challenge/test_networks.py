@@ -59,3 +59,24 @@ def test_the_first_original_is_unlearned_by_all_seeds_and_the_others_by_a_block(
     assert list(found) == ["retrained again", "method"] == list(numbers.index)
     for name in ("replicates", "intervals", "forgetting_quality"):
         assert {"method", "device", "torch"} <= set(pd.read_csv(networks.folder / f"{name}.csv"))
+
+
+def test_with_as_many_starts_as_networks_each_is_unlearned_from_an_original_of_its_own(
+    faces, tmp_path, monkeypatch, perturbed
+):
+    sets, pairs = challenge.load_challenge(faces), []
+    monkeypatch.setattr(module, "load_or_run", one_process(tmp_path / "groups", module.load_or_run))
+    originals = [perturbed(900 + start) for start in range(16)]
+
+    def unlearn(original, seed):
+        pairs.append((originals.index(original), seed))
+        return perturbed(seed)
+
+    networks = challenge.Networks(tmp_path, sets.split, sets.test, count=16, starts=16, about={})
+    networks.train("retrained", perturbed)
+    networks.train("retrained again", perturbed)
+    networks.unlearn("method", unlearn, originals, {})
+    assert pairs == [(seed, seed) for seed in range(16)]
+    assert networks.of_starts["method"] is networks.measured["method"]
+    rows, _ = networks.intervals()
+    assert rows["networks"].tolist() == [8, 8, 8, 8]  # two blocks of two kinds

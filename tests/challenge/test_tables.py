@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from unlearning import challenge
-from unlearning.challenge.tables import beside_prizes, rule_undecided
+from unlearning.challenge.tables import beside_prizes, most_exposed, rule_undecided
 from unlearning.metrics import forgetting_quality, klom, u_lira
 
 
@@ -56,6 +56,20 @@ def test_the_attack_table_is_that_of_direct_calls(kinds):
     assert row["KLOM, 95th percentile"] == pytest.approx(np.percentile(distances, 95))
     assert table.loc["retrained again", "U-LiRA AUC"] == pytest.approx(0.5, abs=0.1)
     assert row[["U-LiRA AUC", "RMIA AUC"]].min() > 0.9
+
+
+def test_the_most_exposed_tenth_is_what_originals_know_and_retrained_networks_do_not(kinds):
+    moved = kinds["unmoved"]["confidences"].copy()
+    retrained = kinds["retrained"]["confidences"]
+    moved[:, 2:] = retrained[:, 2:]  # only two of twelve images were memorised
+    made = {**kinds, "original": {**kinds["unmoved"], "confidences": moved}}
+    exposed = most_exposed(made["original"], made["retrained"])
+    assert sorted(exposed) == [0, 1]
+    table, column = challenge.attack_table(made, references=3), "TPR at 1 % FPR, most exposed"
+    lira = u_lira(*(kinds[name]["confidences"][:, exposed] for name in ("unmoved", "retrained")))
+    assert table.loc["unmoved", column] == lira.tpr_at_1_percent_fpr > 0.8
+    assert table.loc["original", column] > 3 * table.loc["original", "U-LiRA TPR at 1 % FPR"]
+    assert column not in challenge.attack_table(kinds, references=3)
 
 
 def test_f_against_the_number_of_networks_is_that_of_the_first_ones(kinds):

@@ -60,6 +60,7 @@ GOOD = {
         "floor": 0.1,
     },
     "logit_scaled_confidence": LABELLED,
+    "memorisation": {"trained": VALUES, "retrained": OTHERS},
     "membership_attack": {
         "forget_losses": LOSSES,
         "test_losses": MORE_LOSSES,
@@ -279,7 +280,7 @@ LABELLED_METRICS = (
     "accuracy confusion_matrix per_class_accuracy cross_entropies logit_scaled_confidence"
 )
 PAIR_METRICS = "js_divergence activation_distance zero_retrain_forgetting"
-SAMPLE_METRICS = "forgetting_quality u_lira klom"
+SAMPLE_METRICS = "forgetting_quality u_lira klom memorisation"
 WORDS = [
     (LABELLED_METRICS, (LOGITS * np.nan, LABELS), "NaN or infinite"),
     (LABELLED_METRICS, (LOGITS[:0], LABELS[:0]), r"S at least 1, not \(0, 4\)"),

@@ -19,11 +19,12 @@ from ..metrics.forgetting_quality import ForgettingQuality
 from ..report import write_csv
 from ..splitting import Split
 from .costs import cost_table, costs
-from .replicates import blocks, interval_table, join_starts, replicates
+from .replicates import FEWEST, blocks, interval_table, join_starts, replicates
 from .scoring import Arrays, score_arrays
 from .tables import attack_table, quality_table
 
 ROUNDS = 10  # of timing
+TOGETHER = 8  # networks in a block where each has its own original
 APART = 1_000  # seeds of two kinds that are trained from scratch differ by this, or by their number
 
 
@@ -32,14 +33,15 @@ class Networks:
 
     ``measured`` has, by name, what ``score_arrays`` keeps of ``count`` networks; of a method, they
     are those of one original, as in the challenge. ``of_starts`` has as many that come from all
-    originals, one block each: see ``replicates``.
+    originals, one block each: see ``replicates``. With as many starts as networks, each network is
+    unlearned from an original of its own, in both, and blocks of eight are compared.
 
     Args:
         folder: where measurements and tables are kept; what is there is not made again.
         split: what is retained and what is forgotten.
         test: test images.
         count: networks of each kind.
-        starts: originals.
+        starts: originals, fewer than half of ``count`` or as many.
         about: what else the networks depend on, in values that JSON has.
     """
 
@@ -47,7 +49,8 @@ class Networks:
         self, folder: Path, split: Split, test: Images, *, count: int, starts: int, about: dict
     ):
         self.folder, self.split, self.test = Path(folder), split, test
-        self.count, self.blocks, self.about = count, blocks(count, starts), about
+        replicates = max(FEWEST, count // TOGETHER) if starts == count else starts
+        self.count, self.blocks, self.about = count, blocks(count, replicates), about
         self.measured: dict[str, Arrays] = {}
         self.of_starts: dict[str, Arrays] = {}
         self.makes: dict[str, Callable[[int], nn.Module]] = {}
@@ -70,14 +73,23 @@ class Networks:
     ) -> None:
         """Measure ``make(original, seed)``: ``count`` times for the first, a block for each other.
 
+        With as many originals as networks: once for each.
+
         Args:
             name: of the method.
             make: the method.
             originals: one per start.
             values: its hyperparameters, in values that JSON has.
         """
+        self.values[name] = values
+        if len(originals) == self.count:
+            self.makes[name] = own = lambda seed: make(originals[seed], seed)
+            options = {"values": values, "originals": self.count}
+            self.measured[name] = self._measure(name, own, range(self.count), **options)
+            self.of_starts[name] = self.measured[name]
+            return
         size, others = len(self.blocks[0]), range(len(self.blocks[0]), self.blocks[-1].stop)
-        self.makes[name], self.values[name] = partial(make, originals[0]), values
+        self.makes[name] = partial(make, originals[0])
 
         def make_other(seed: int) -> nn.Module:
             return make(originals[seed // size], seed)

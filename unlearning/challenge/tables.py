@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -15,10 +16,11 @@ from ..metrics.forgetting_quality import (
     challenge_score,
     forgetting_quality,
 )
-from ..metrics.per_example import klom, rmia, roc, u_lira
+from ..metrics.per_example import klom, memorisation, rmia, roc, u_lira
 from .costs import TIME
 from .scoring import Arrays, utility
 
+EXPOSED = 0.1  # share of the images, those that are memorised most
 KLOM = "KLOM (unlearned || retrained), mean"
 OFFLINE_A = 0.3  # RMIA's default in its authors' code, for want of a network to choose it on
 
@@ -99,19 +101,26 @@ def beside_prizes(numbers: pd.DataFrame, *, ceiling: str = "retrained again") ->
 
 
 def attack_table(
-    measured: Mapping[str, Arrays], *, retrained: str = "retrained", references: int = 4
+    measured: Mapping[str, Arrays],
+    *,
+    retrained: str = "retrained",
+    original: str = "original",
+    references: int = 4,
 ) -> pd.DataFrame:
     """Other measures of the same networks: U-LiRA, RMIA and KLOM, see ``metrics.per_example``.
 
     RMIA is offline. The first half of the unseen images is its population, the second half are the
-    non-members.
+    non-members. "Most exposed" is the tenth of the images that is memorised most, if there are
+    originals to tell: see ``memorisation``.
 
     Args:
         measured: as ``quality_table``.
         retrained: name of the networks that never saw the forget set; they have no row.
+        original: name of the networks that were trained on it.
         references: number of networks that RMIA knows.
     """
     theirs, rows = measured[retrained], {}
+    exposed = most_exposed(measured[original], theirs) if original in measured else None
     *known_sides, known_population = (part[:references] for part in _rmia_parts(theirs))
     for name, ours in measured.items():
         if name == retrained:
@@ -130,7 +139,20 @@ def attack_table(
             KLOM: distances.mean(),
             "KLOM, 95th percentile": np.percentile(distances, 95),
         }
+        if exposed is not None:
+            lira = u_lira(*(side[:, exposed] for side in pair))
+            rows[name]["TPR at 1 % FPR, most exposed"] = lira.tpr_at_1_percent_fpr
     return pd.DataFrame(rows).T
+
+
+def most_exposed(trained: Arrays, retrained: Arrays) -> np.ndarray:
+    """The places of the tenth of the forgotten images that is memorised most, the first the most.
+
+    Args:
+        trained, retrained: what ``score_arrays`` keeps of networks with and without them.
+    """
+    memorised = memorisation(trained["confidences"], retrained["confidences"])
+    return np.argsort(-memorised, kind="stable")[: math.ceil(EXPOSED * len(memorised))]
 
 
 def _rmia_parts(of: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WIDTHS = {"airbench": (32, 128, 128), "airbench-full": (64, 256, 256)}
+WIDTHS = {
+    "airbench-small": (16, 64, 64),
+    "airbench": (32, 128, 128),
+    "airbench-full": (64, 256, 256),
+}
 LEAST_SIZE = 16  # of an image: the last of three poolings then leaves one pixel
 
 

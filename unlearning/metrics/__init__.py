@@ -14,7 +14,7 @@ from .forgetting_quality import (
 )
 from .gaps import average_gap, tug_of_war
 from .membership import confidence_attack, membership_attack
-from .per_example import klom, rmia, roc, u_lira
+from .per_example import klom, memorisation, rmia, roc, u_lira
 from .relearn import relearn_time
 from .svc_attacks import svc_attacks
 
@@ -33,6 +33,7 @@ __all__ = [
     "klom",
     "logit_scaled_confidence",
     "membership_attack",
+    "memorisation",
     "per_class_accuracy",
     "relearn_time",
     "rmia",
