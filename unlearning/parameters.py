@@ -118,7 +118,7 @@ RULES = {  # a pattern that the whole name must match -> what its value must be
     "BATCH_SIZE|NETWORKS|STARTS|ROUNDS|LAST_LAYERS|FORGET_COUNT|SLICES|(.*_)?EPOCHS": COUNT,
     "(.*_)?(LR|ALPHA|SIGMA|DECAY|EPSILON)": POSITIVE,
     "(.*_)?RATIO": SHARE,
-    "SHOWN|COMPARED": _Rule(
+    "SHOWN|UNLEARNED": _Rule(
         "a list of names",
         lambda value: (
             isinstance(value, list | tuple)
