@@ -369,7 +369,7 @@ def tune(methods: list[str], parameters: dict[str, Any], options: argparse.Names
     missing = [key for key in usable if key not in done]
     if missing:
         where = {"scenarios": SCENARIOS, "seeds": options.seeds, "n_jobs": options.jobs}
-        setting = prepare(images, **where, **training)
+        setting = prepare(images, noise_floor=False, **where, **training)
         known = options.tuned.exists() and name != "mnist-cnn"
         tuned = json.loads(options.tuned.read_text(encoding="utf-8")) if known else {}
         how = RESULTS / "studies" / name, options.trials, not options.no_strip, tuned

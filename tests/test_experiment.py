@@ -15,7 +15,7 @@ from torchvision.models import resnet18
 
 import unlearning.experiment
 from unlearning import Diverged, load_or_train, measure, prepare
-from unlearning.experiment import AGAIN
+from unlearning.kept import AGAIN
 from unlearning.methods import fine_tune, impair_repair, negative_gradient_plus
 from unlearning.splitting import forget_classes
 from unlearning.training import fresh_network
@@ -124,6 +124,32 @@ def test_what_the_repo_ships_is_read_from_another_folder_of_results(tiny, tmp_pa
     by_hand = run_in(saved / "mine")
     assert by_hand.rows == shipped.rows
     assert not [*saved.glob("mine/**/*.npz")] and not [*saved.glob("mine/**/*.pt")]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_all_methods_together_are_each_of_them_alone(setting, tiny, tmp_path, n_jobs):
+    def diverges(model, retain, *, seed, lr=0.1):
+        raise Diverged(f"at {lr}")
+
+    methods = {"fine-tuning": fine_tune, "UNSIR": impair_repair, "own": diverges}
+    values = {"fine-tuning": {"lr": {"class": 0.3, "random": 0.2}, "epochs": 1}, "own": {"lr": 9}}
+    together = setting_of(tiny, tmp_path / "other", n_jobs=n_jobs)
+    assert together.run_all(methods, values) == {
+        "own, class 2": "at 9",
+        "own, random 20": "at 9",
+    }
+    for name in ("fine-tuning", "UNSIR"):
+        setting.run(name, methods[name], **values.get(name, {}))
+    assert together.rows.keys() == setting.rows.keys()
+    for key, row in setting.rows.items():
+        times = dict.fromkeys(["seconds"])
+        assert together.rows[key] | times == pytest.approx(row | times, nan_ok=True)
+
+
+def test_without_a_noise_floor_nothing_is_retrained_twice(tiny, tmp_path):
+    setting = setting_of(tiny, tmp_path, noise_floor=False, seeds=[0])
+    assert {name for name, _, _ in setting.rows} == {"original", "retrained"}
+    assert len([*tmp_path.glob("*.pt")]) == 1 + 2
 
 
 class Calls(list):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,27 +14,23 @@ import pandas as pd
 from torch import nn
 
 from . import report
-from .core.batches import ImageBatches
 from .core.devices import pick_device
-from .core.files import CHECKPOINTS, slug
-from .core.identity import described, identity_of
+from .core.files import CHECKPOINTS
 from .core.images import Images
-from .core.loop import Diverged, Timed, timed
+from .core.loop import Diverged
 from .core.progress import Progress
 from .data import train_and_test
-from .hyperparameters import Method, bind, resolve, supports, swept
-from .many import check_seeds, run_many
-from .measurement import Measurement, compared, measure_seeds
+from .hyperparameters import Method, supports, swept
+from .kept import KeptNetworks, Key
+from .many import Arrays, check_seeds
+from .measurement import Measurement, compared
 from .models import check_network, name_of
-from .report import STANDARD
 from .scenarios import Scenario, choose, scenarios_of
 from .splitting import Split
-from .training import digest_of_images, fresh_network, identity_of_own, load_or_train
+from .training import fresh_network
 
-AGAIN = 10_000  # added to a seed for the second retrained network, which gives the noise floor
 OURS = ("original", "retrained again", "retrained")  # rows that ``prepare`` makes
 
-Key = tuple[str, str, int]  # of a row: name, scenario, seed
 Found = tuple[dict[str, Any], Measurement]  # numbers of a network and what they were taken from
 
 
@@ -48,6 +45,7 @@ def prepare(
     batch_size: int = 64,
     augment: bool | str = False,
     more: Callable[[nn.Module, Split, Images], dict[str, float]] | None = None,
+    noise_floor: bool = True,
     n_jobs: int | None = 1,
     folder: Path | str = CHECKPOINTS,
     kept: Path | str | None = None,
@@ -71,6 +69,7 @@ def prepare(
         train_size, test_size: take fixed, class-balanced subsets, as ``load``.
         batch_size, augment: as ``Images.batches``, for training and unlearning alike.
         more: ``more(model, split, test)`` -> further numbers for every row.
+        noise_floor: False leaves out the networks that are retrained again.
         n_jobs: processes, as ``run_many``; 1 works in this one.
         folder: for checkpoints and measurements; a stopped run continues from there.
         kept: another folder for originals and measurements; what the repo ships is read as well.
@@ -94,54 +93,19 @@ def prepare(
         kept=Path(kept) if kept else None,
     )
     experiment.sizes()  # a split that cannot be made is refused before training
-    experiment._measure_ours()
+    experiment._measure_ours(OURS if noise_floor else ("original", "retrained"))
     return experiment
 
 
 @dataclass
-class Experiment:
-    """What ``prepare`` returns: its arguments, and rows keyed (name, scenario, seed).
+class Experiment(KeptNetworks, report.Tables):
+    """What ``prepare`` returns: its networks, and rows keyed (name, scenario, seed).
 
-    A new run replaces its rows. ``training`` has the arguments of ``load_or_train``.
+    A new run replaces its rows.
     """
 
-    name: str
-    train: Images
-    test: Images
-    scenarios: dict[str, Scenario]
-    seeds: list[int]
-    training: dict[str, Any]
-    more: Callable | None = None
-    n_jobs: int | None = 1
-    folder: Path = CHECKPOINTS
-    kept: Path | None = None
     rows: dict[Key, dict] = field(default_factory=dict)
     measurements: dict[Key, Measurement] = field(default_factory=dict)
-
-    def split(self, scenario: str, seed: int) -> Split:
-        """What is retained and what is forgotten, as images."""
-        return self.scenarios[choose(scenario, self.scenarios)[0]].split(self.train, seed)
-
-    def original(self, seed: int) -> nn.Module:
-        """The network trained on all images."""
-        return self._train("original", "", seed).result
-
-    def retrained(self, scenario: str, seed: int) -> nn.Module:
-        """The network trained from scratch on the retained images alone."""
-        return self._train("retrained", scenario, seed).result
-
-    def unlearn(
-        self, method: Method, scenario: str, seed: int, hyperparameters: Mapping[str, Any]
-    ) -> Timed:
-        """Run a method once, and time it; its data is bound as ``hyperparameters.bind`` says."""
-        data = bind(method, self.split(scenario, seed), seed, self.batches)
-        own = resolve(hyperparameters, self.scenarios[scenario])
-        return timed(method, self.original(seed), **{**data, **own})
-
-    def batches(self, images: Images, seed: int) -> ImageBatches:
-        """Shuffled batches of these images, as training had them."""
-        options = {name: self.training[name] for name in ("batch_size", "augment")}
-        return images.batches(shuffle=True, seed=seed, **options)
 
     def run(
         self,
@@ -171,7 +135,37 @@ class Experiment:
         usable = self._usable(scenarios, method)
         with Progress(name, len(usable) * len(self.seeds), unit="networks"):
             for of in usable:
-                self._keep(name, of, self._measure_method(method, of, self.seeds, hyperparameters))
+                self._keep(name, of, self.unlearned_arrays(method, of, self.seeds, hyperparameters))
+
+    def run_all(
+        self, methods: Mapping[str, Method], values: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, str]:
+        """``run`` of every method wherever it can be used, on all processes at once.
+
+        Args:
+            methods: name of the rows -> the method.
+            values: name -> its hyperparameters, as ``run`` takes them; by default the method's own.
+
+        Returns:
+            "<name>, <scenario>" -> why its rows are missing: it diverged, or does not suit.
+        """
+        todo = [(name, of) for name, method in methods.items() for of in self._usable(None, method)]
+        keys = [(*one, seed) for one, seed in product(todo, self.seeds)]
+        left_out = {}
+
+        def make(alone: Experiment, name: str, scenario: str, seed: int) -> None:
+            own = values.get(name, {})
+            with suppress(Diverged, ValueError):  # below, it is said
+                alone.unlearned_arrays(methods[name], scenario, [seed], own)
+
+        with Progress("all methods", len(keys), unit="networks"):
+            self.ahead(make, keys, "unlearning")
+            for name, scenario in todo:
+                try:
+                    self.run(name, methods[name], scenarios=scenario, **values.get(name, {}))
+                except (Diverged, ValueError) as error:
+                    left_out[f"{name}, {scenario}"] = str(error)
+        return left_out
 
     def sweep(
         self,
@@ -202,36 +196,15 @@ class Experiment:
             for scenario, value in todo:
                 own = {**hyperparameters, knob: value}
                 try:
-                    found = self._measure_method(method, scenario, chosen, own)
+                    arrays = self.unlearned_arrays(method, scenario, chosen, own)
                 except Diverged as error:  # a figure would only show a gap
                     told += f"{scenario}, {knob} {value}: {error}\n"
                     continue
+                found = self._compared(scenario, chosen, arrays)
                 about = {"scenario": scenario, knob: value}
                 rows += [about | {"seed": seed, **numbers} for seed, (numbers, _) in found.items()]
         print(told, end="")  # the bar is gone
         return pd.DataFrame(rows)
-
-    def records(self, scenario: str) -> list[dict]:
-        """One row per run in a scenario, as ``report.table`` takes them."""
-        return [row for (_, of, _), row in self.rows.items() if of == scenario]
-
-    def numbers(self, scenario: str) -> pd.DataFrame:
-        """Mean and spread over seeds, as ``report.table`` gives them."""
-        return report.table(self.records(scenario))
-
-    @property
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """``numbers`` of every scenario, as the figures take them."""
-        return {of: self.numbers(of) for of in self.scenarios}
-
-    def table(self, columns: Sequence[str] = STANDARD) -> pd.DataFrame:
-        """All rows as people read them: per cent, mean ± standard deviation over seeds."""
-        return pd.concat({of: report.readable(means, columns) for of, means in self.tables.items()})
-
-    def save(self, folder: Path | str) -> None:
-        """Write ``<scenario>_runs.csv`` and ``<scenario>_table.csv`` for every scenario."""
-        for scenario in self.scenarios:
-            report.save(self.records(scenario), folder, slug(scenario))
 
     def sizes(self) -> pd.DataFrame:
         """Images retained, forgotten and tested on in every scenario, for the first seed."""
@@ -242,59 +215,26 @@ class Experiment:
     def _usable(self, named: str | Sequence[str] | None, method: Method) -> list[str]:
         return [of for of in choose(named, self.scenarios) if supports(method, self.scenarios[of])]
 
-    def _measure_ours(self) -> None:
+    def _measure_ours(self, names: Sequence[str]) -> None:
         """Make the rows of ``prepare``: the retrained networks first, to compare others with."""
-        todo = list(product(self.scenarios, reversed(OURS)))
-        with Progress("preparing", len(todo) * len(self.seeds), unit="networks"):
-            for scenario, name in todo:
-                make = partial(self._train, name, scenario)
-                self._keep(name, scenario, self._measure(name, scenario, self.seeds, make))
+        first, keys = next(iter(self.scenarios)), list(product(names, self.scenarios, self.seeds))
+        keys.sort(key=lambda key: key[0] == "original" and key[1] != first)  # then, it is trained
 
-    def _train(self, name: str, scenario: str, seed: int) -> Timed:
-        is_original = name == "original"
-        images = self.train if is_original else self.split(scenario, seed).retain
-        folder = (is_original and self.kept) or self.folder
-        own_seed = seed + AGAIN if name == "retrained again" else seed
-        return load_or_train(images, seed=own_seed, folder=folder, **self.training)
+        def measured(alone: KeptNetworks, name: str, of: str, *seeds: int) -> Arrays:
+            return alone.arrays(name, of, list(seeds), partial(alone.trained, name, of))
 
-    def _measure_method(
-        self, method: Method, scenario: str, seeds: list[int], hyperparameters: Mapping[str, Any]
-    ) -> dict[int, Found]:
-        own = resolve(hyperparameters, self.scenarios[scenario])
-        about = {"method": identity_of(method), "hyperparameters": described(own)}
-        make = partial(self.unlearn, method, scenario, hyperparameters=own)
-        return self._measure(getattr(method, "__name__", "method"), scenario, seeds, make, **about)
+        with Progress("preparing", len(keys), unit="networks"):
+            self.ahead(measured, keys, "training")
+            for of, name in product(self.scenarios, reversed(names)):
+                self._keep(name, of, measured(self, name, of, *self.seeds))
 
-    def _measure(
-        self, kind: str, scenario: str, seeds: list[int], make: Callable[[int], Timed], **about: Any
-    ) -> dict[int, Found]:
-        """Numbers and outputs of a network for every seed, from the folder or measured now."""
-        more = {"more": self.more, "untrained": self._untrained}
-        arrays = run_many(
-            measure_seeds(make, partial(self.split, scenario), self.test, **more),
-            seeds,
-            path=(self.kept or self.folder / "measured") / slug(scenario) / slug(kind),
-            configuration={**self.about, "scenario": scenario, "kind": kind, **about},
-            group=1,
-            n_jobs=self.n_jobs,
-            title=scenario if about else f"{kind}, {scenario}",  # a method's name is outside
-        )
+    def _compared(self, scenario: str, seeds: list[int], arrays: Arrays) -> dict[int, Found]:
+        """Numbers of each seed's network beside the retrained one, and its measurement."""
         goals = [self.measurements.get(("retrained", scenario, seed)) for seed in seeds]
         return dict(zip(seeds, compared(arrays, goals), strict=True))
 
-    def _untrained(self) -> nn.Module | None:
-        """A network of one's own as it is made; None if a name says which."""
-        model = self.training["model"]
-        return None if isinstance(model, str) else fresh_network(model, self.train, 0)
-
-    def _keep(self, name: str, scenario: str, found: dict[int, Found]) -> None:
+    def _keep(self, name: str, scenario: str, arrays: Arrays) -> None:
+        found = self._compared(scenario, self.seeds, arrays)
         for seed, (numbers, self.measurements[name, scenario, seed]) in found.items():
             about = {"method": name, "scenario": scenario, "seed": seed}
             self.rows[tuple(about.values())] = about | numbers
-
-    @cached_property
-    def about(self) -> dict:
-        """What all networks of this experiment have in common."""
-        sets = {"train": digest_of_images(self.train), "test": digest_of_images(self.test)}
-        training = described(self.training | identity_of_own(self.training["model"], self.train))
-        return {**sets, "training": training, "more": identity_of(self.more)}

@@ -132,6 +132,38 @@ def results_folder(notebook: str, dataset: str, model: str) -> Path:
     return folder
 
 
+class Tables:
+    """What can be made of rows keyed (name, scenario, seed): the part of an experiment that reads.
+
+    Who inherits it has ``rows``, and ``scenarios`` by name.
+    """
+
+    rows: dict[tuple[str, str, int], dict]
+    scenarios: Mapping[str, object]
+
+    def records(self, scenario: str) -> list[dict]:
+        """One row per run in a scenario, as ``table`` takes them."""
+        return [row for (_, of, _), row in self.rows.items() if of == scenario]
+
+    def numbers(self, scenario: str) -> pd.DataFrame:
+        """Mean and spread over seeds, as the function ``table`` gives them."""
+        return table(self.records(scenario))
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """``numbers`` of every scenario, as the figures take them."""
+        return {scenario: self.numbers(scenario) for scenario in self.scenarios}
+
+    def table(self, columns: Sequence[str] = STANDARD) -> pd.DataFrame:
+        """All rows as people read them: per cent, mean ± standard deviation over seeds."""
+        return pd.concat({of: readable(means, columns) for of, means in self.tables.items()})
+
+    def save(self, folder: Path | str) -> None:
+        """Write ``<scenario>_runs.csv`` and ``<scenario>_table.csv`` for every scenario."""
+        for scenario in self.scenarios:
+            save(self.records(scenario), folder, slug(scenario))
+
+
 def save(rows: Sequence[Mapping], folder: Path | str, name: str) -> pd.DataFrame:
     """Write ``<name>_runs.csv`` (every run) and ``<name>_table.csv`` (mean and spread over seeds).
 

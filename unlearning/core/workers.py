@@ -60,6 +60,14 @@ def imap_unordered(
     return _with_retries(partial(_on_workers, n_jobs), call, items)
 
 
+def local_processes(n_jobs: int | None) -> int:
+    """On how many processes of this machine ``imap_unordered`` works; 1 on a cluster or a GPU."""
+    backend, configured = get_active_backend()
+    if n_jobs is None and (hasattr(backend, "client") or pick_device().type != "cpu"):
+        return 1
+    return effective_n_jobs(n_jobs or configured or -1)
+
+
 def _with_retries(
     way: Callable, call: Callable, items: Iterable[Item]
 ) -> Iterator[tuple[Item, Any]]:
