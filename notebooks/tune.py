@@ -52,6 +52,7 @@ from unlearning.core.workers import imap_unordered
 from unlearning.data import balanced_subset
 from unlearning.hyperparameters import LARGEST_GAP, resolve, supports
 from unlearning.report import write_csv
+from unlearning.scenarios import choose as choose_scenario
 from unlearning.splitting import Split, forget_indices, forget_random
 
 TUNED = ROOT / "notebooks" / "tuned.json"
@@ -246,6 +247,7 @@ def run_study(
         key: method and scenario.
     """
     method, scenario = key
+    (of,) = choose_scenario(scenario, setting.scenarios)  # "class cat" where classes have names
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
@@ -260,14 +262,14 @@ def run_study(
         space = space_of(method, setting.training["epochs"])
         study.enqueue_trial(first_trial(method, scenario, space, tuned))
     left = trials - len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
-    study.optimize(partial(run_trial, setting, method, scenario), n_trials=max(0, left))
+    study.optimize(partial(run_trial, setting, method, of), n_trials=max(0, left))
     finished = study.get_trials(states=[TrialState.COMPLETE])[:trials]
     tried = [(str(n), one.user_attrs["values"]) for n, one in enumerate(finished)]
     runs = [one.user_attrs["runs"] for one in finished]
     best = min(finished, key=lambda one: one.value).user_attrs["values"]
     for name, factor in FACTORS.items() if strip else ():
         tried.append((name, scaled(best, factor)))
-        runs.append(run_seeds(setting, method, scenario, tried[-1][1]))
+        runs.append(run_seeds(setting, method, of, tried[-1][1]))
     about = {"method": method, "scenario": scenario}
     return [
         {**about, "trial": name, "values": json.dumps(values), **run}

@@ -1,5 +1,6 @@
 """notebooks/tune.py: equal budgets, values that follow from saved trials, studies that go on."""
 
+import dataclasses
 import inspect
 import itertools
 import json
@@ -98,7 +99,8 @@ def test_tuning_goes_on_where_it_stopped_counts_failures_and_keeps_other_values(
     space = {"lr": tune.Range(1e-3, 1.0), "epochs": tune.Range(1, 3)}
     monkeypatch.setattr(tune, "SPACES", {"own": space})
     monkeypatch.setattr(tune, "SCENARIOS", ["random 25%", "class 1"])
-    monkeypatch.setattr(tune, "images_of", lambda *_: (tiny, tiny))
+    named = dataclasses.replace(tiny, classes=("no", "cat", "dog", "cow"))
+    monkeypatch.setattr(tune, "images_of", lambda *_: (named, named))
     monkeypatch.setattr(tune, "prepare", partial(tune.prepare, folder=folder))
     monkeypatch.setattr(tune, "RESULTS", tmp_path)
     file.write_text('{"mnist-mlp": {"other": {"lr": 1}}}')

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from .data import SOURCES, load
+from .methods import METHODS
 from .models import check_network
 from .scenarios import scenarios_of
 from .training import fresh_network
@@ -118,13 +119,18 @@ RULES = {  # a pattern that the whole name must match -> what its value must be
     "BATCH_SIZE|NETWORKS|STARTS|ROUNDS|LAST_LAYERS|FORGET_COUNT|SLICES|(.*_)?EPOCHS": COUNT,
     "(.*_)?(LR|ALPHA|SIGMA|DECAY|EPSILON)": POSITIVE,
     "(.*_)?RATIO": SHARE,
-    "SHOWN|UNLEARNED": _Rule(
+    "SHOWN": _Rule(
         "a list of names",
         lambda value: (
             isinstance(value, list | tuple)
             and len(value) > 0
             and all(isinstance(name, str) for name in value)
         ),
+    ),
+    "VALUES": _Rule("a name in tuned.json", lambda value: isinstance(value, str)),
+    "UNLEARNED": _Rule(
+        "a list of methods, or None for all",
+        lambda value: value is None or (isinstance(value, list) and {*value} <= {*METHODS}),
     ),
     "SIZES|SHARDS": _list_of(COUNT),
     "RECIPE|TWEAKS|UNSIR|STUDENT": NAMED,

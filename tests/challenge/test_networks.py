@@ -32,14 +32,15 @@ def test_the_first_original_is_unlearned_by_all_seeds_and_the_others_by_a_block(
         made.append(("scratch", seed))
         return perturbed(seed)
 
-    def unlearn(original, seed):
+    def unlearn(original, *, seed, lr):
+        assert lr == 0.1
         made.append((originals.index(original), seed))
         return perturbed(seed)
 
     def fill(networks):
         networks.train("retrained", from_scratch)
         networks.train("retrained again", from_scratch)
-        networks.unlearn("method", unlearn, originals, {"lr": 0.1})
+        networks.unlearn("method", unlearn, originals, {"lr": 0.1}, batches=None)
         return networks
 
     networks, seeds = fill(crowd()), [*range(1000, 1006), *range(2000, 2006)]
@@ -68,14 +69,14 @@ def test_with_as_many_starts_as_networks_each_is_unlearned_from_an_original_of_i
     monkeypatch.setattr(module, "load_or_run", one_process(tmp_path / "groups", module.load_or_run))
     originals = [perturbed(900 + start) for start in range(16)]
 
-    def unlearn(original, seed):
+    def unlearn(original, *, seed):
         pairs.append((originals.index(original), seed))
         return perturbed(seed)
 
     networks = challenge.Networks(tmp_path, sets.split, sets.test, count=16, starts=16, about={})
     networks.train("retrained", perturbed)
     networks.train("retrained again", perturbed)
-    networks.unlearn("method", unlearn, originals, {})
+    networks.unlearn("method", unlearn, originals, {}, batches=None)
     assert pairs == [(seed, seed) for seed in range(16)]
     assert networks.of_starts["method"] is networks.measured["method"]
     rows, _ = networks.intervals()

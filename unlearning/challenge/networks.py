@@ -10,9 +10,11 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
+from ..core.batches import Batches
 from ..core.files import slug
 from ..core.images import Images
 from ..core.loop import timed
+from ..hyperparameters import Method, bind
 from ..many import load_or_run
 from ..measurement import measure_seeds
 from ..metrics.forgetting_quality import ForgettingQuality
@@ -55,6 +57,7 @@ class Networks:
         self.of_starts: dict[str, Arrays] = {}
         self.makes: dict[str, Callable[[int], nn.Module]] = {}
         self.values: dict[str, dict] = {}
+        self.unlearned: list[str] = []  # names of methods
 
     def train(self, name: str, make: Callable[[int], nn.Module]) -> None:
         """Measure ``make(seed)`` for ``count`` seeds that no other kind has; each is a start."""
@@ -67,21 +70,28 @@ class Networks:
     def unlearn(
         self,
         name: str,
-        make: Callable[[nn.Module, int], nn.Module],
+        method: Method,
         originals: Sequence[nn.Module],
         values: dict[str, Any],
+        batches: Callable[[Images, int], Batches],
     ) -> None:
-        """Measure ``make(original, seed)``: ``count`` times for the first, a block for each other.
+        """Measure what a method makes: ``count`` times of one original, a block of each other.
 
         With as many originals as networks: once for each.
 
         Args:
-            name: of the method.
-            make: the method.
+            name: of the rows.
+            method: its data is bound as ``hyperparameters.bind`` says.
             originals: one per start.
             values: its hyperparameters, in values that JSON has.
+            batches: ``batches(images, seed)`` -> batches of a set.
         """
+
+        def make(original: nn.Module, seed: int) -> nn.Module:
+            return method(original, **bind(method, self.split, seed, batches), **values)
+
         self.values[name] = values
+        self.unlearned = [*dict.fromkeys([*self.unlearned, name])]
         if len(originals) == self.count:
             self.makes[name] = own = lambda seed: make(originals[seed], seed)
             options = {"values": values, "originals": self.count}

@@ -200,12 +200,15 @@ def copies_of_one(measured: Mapping[str, Arrays], name: str = "original") -> str
     return f"{len(copies)} copies of one {name}: F {guarded:.3f}, {bare:.3f} without the guard."
 
 
-def quality_curves(measured: Mapping[str, Arrays], sizes: Iterable[int]) -> pd.DataFrame:
+def quality_curves(
+    measured: Mapping[str, Arrays], sizes: Iterable[int] = tuple(2**n for n in range(3, 20))
+) -> pd.DataFrame:
     """F against the number of networks per side: the first N of each kind, and all of them.
 
     Args:
         measured: as ``quality_table``.
-        sizes: numbers of networks; those that there are not are left out.
+        sizes: numbers of networks, by default 8, 16, 32, ...; those that there are not are left
+            out.
 
     Returns:
         One row per number, one column per name but "retrained".
