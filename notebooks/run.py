@@ -7,8 +7,8 @@ examples, from anywhere:
                                           those whose names start so, in place
   python notebooks/run.py 05 -p SEEDS "[0, 1]" -p DATASET fashion_mnist --output out
                                           other parameters, saved elsewhere
-  python notebooks/run.py 08 --preset cifar10-airbench --output out
-                                          a set of parameters kept in presets.json
+  python notebooks/run.py 08 --preset cifar10-airbench
+                                          parameters kept in presets.json; saved in results/
   python notebooks/run.py --smoke         all in their small configuration, nothing kept
 
 A saved notebook appears only when all its cells ran; where one fails, what was saved before stays,
@@ -319,14 +319,17 @@ def run(
 ) -> None:
     """Execute notebooks in order and save each, in place or into ``target``.
 
-    That of a notebook that fails is kept in ``partial``, by default where it would be saved.
+    Run with a preset, a notebook is saved beside its results, and the one in place stays. What ran
+    of a notebook that fails is kept in ``partial``, by default where it would be saved.
     """
     notebooks = {path: read(path) for path in paths}
     for path, notebook in notebooks.items():
         chosen = {**preset(named, path), **given}
         inject(notebook, overrides(path, notebook, chosen, smoke=smoke))
-    places = {target or path.parent for path in paths}
-    for folder in [*places, Path(os.environ["UNLEARNING_RESULTS"])]:
+    results = Path(os.environ["UNLEARNING_RESULTS"])
+    places = {path: results / path.stem / named if named else path.parent for path in paths}
+    places = places if target is None else dict.fromkeys(paths, target)
+    for folder in {results, *places.values()}:
         usable(folder)
     for path, notebook in notebooks.items():
         check(path, notebook)
@@ -337,8 +340,8 @@ def run(
         try:
             done = clean(execute(path, notebook))
         except Failed as failure:
-            raise keep_partial(failure, (partial or target or path.parent) / failed) from None
-        save((target or path.parent) / path.name, done)
+            raise keep_partial(failure, (partial or places[path]) / failed) from None
+        save(places[path] / path.name, done)
         print(f"{path.stem}: {time.perf_counter() - start:.0f} s", flush=True)
 
 

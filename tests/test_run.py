@@ -238,6 +238,8 @@ def test_a_preset_overrides_the_notebooks_that_it_names(folder, tmp_path, capsys
     assert run.main(["-p", "SEEDS", "[8]", *options], folder) == 0
     assert printed(tmp_path / "out" / "01_first.ipynb")[-1] == "[8] 0.2\n"
     assert printed(tmp_path / "out" / "02_second.ipynb")[-1] == "[8] 0.3\n"
+    assert run.main(["01", "--preset", "large"], folder) == 0
+    assert printed(folder.parent / "results/01_first/large/01_first.ipynb")[-1] == "[7] 0.2\n"
     assert printed(paths[0])[-1] == ""
     make(folder, name="03_third")
     for arguments, sentence in [
