@@ -18,6 +18,7 @@ from .core.layers import copy_of, has_own_parameters, unwrapped
 from .core.randomness import generator_from
 
 _CHUNK_FLOATS = 2**26  # per-example gradients held at once: 256 MB
+_CACHED_FLOATS = 2**21  # the same of one convolution: 8 MB, near the processor
 
 
 def fisher_diagonal(
@@ -115,21 +116,21 @@ class _ConvolutionSquares:
     (B, out, H', W'), times the input patches; then it is squared."""
 
     def __init__(self, layer: nn.Conv2d, a: Tensor):
-        patches = F.unfold(a, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-        self.patches = patches.transpose(1, 2).contiguous()  # (B, H'W', in k k)
-        self.weight, self.bias = torch.zeros_like(layer.weight), None
+        self.patches = F.unfold(a, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        self.shape = layer.weight.shape  # patches are (B, in' k k, H'W')
+        self.weight, self.bias = a.new_zeros(self.patches.shape[1], layer.out_channels), None
         if layer.bias is not None:
             self.bias = torch.zeros_like(layer.bias)
 
     def add(self, g: Tensor) -> None:
-        chunk = max(1, _CHUNK_FLOATS // self.weight.numel())
-        for some_g, some in zip(g.flatten(2).split(chunk), self.patches.split(chunk), strict=True):
-            self.weight += (some_g @ some).square().sum(0).view_as(self.weight)
+        chunk = max(1, _CACHED_FLOATS // self.weight.numel())
+        for some, some_g in zip(self.patches.split(chunk), g.flatten(2).split(chunk), strict=True):
+            self.weight += (some @ some_g.transpose(1, 2)).square_().sum(0)
         if self.bias is not None:
             self.bias += g.sum((2, 3)).square().sum(0)
 
     def sums(self) -> Iterator[Tensor]:
-        yield self.weight
+        yield self.weight.T.reshape(self.shape)
         if self.bias is not None:
             yield self.bias
 
