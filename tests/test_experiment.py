@@ -15,9 +15,9 @@ from torchvision.models import resnet18
 
 import unlearning.experiment
 from unlearning import Diverged, load_or_train, measure, prepare
-from unlearning.kept import AGAIN
 from unlearning.methods import fine_tune, impair_repair, negative_gradient_plus
 from unlearning.splitting import forget_classes
+from unlearning.store import AGAIN
 from unlearning.training import fresh_network
 
 TRAINING = {"model": "mlp", "epochs": 2, "lr": 0.1, "batch_size": 16}
@@ -112,7 +112,7 @@ def test_what_the_repo_ships_is_read_from_another_folder_of_results(tiny, tmp_pa
 
     def run_in(results):
         monkeypatch.setattr("unlearning.core.files.RESULTS", results)
-        own = setting_of(tiny, tmp_path / "own", kept=results / "08/networks", seeds=[0])
+        own = setting_of(tiny, tmp_path / "own", artifacts=results / "08/networks", seeds=[0])
         own.run("fine-tuning", fine_tune, lr=0.3)
         return own
 

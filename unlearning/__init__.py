@@ -17,7 +17,7 @@
     many             hundreds of networks, made, measured and resumed
     hyperparameters  what is a method given
     parameters       can a notebook's parameters be used
-    kept             the networks of an experiment: made once, measured once
+    store            the networks of an experiment: made once, measured once
     experiment       method x scenario x seed
     challenge        the NeurIPS 2023 challenge: its data, a submission, its score
     plots            one style for every figure

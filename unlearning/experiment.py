@@ -21,12 +21,12 @@ from .core.loop import Diverged
 from .core.progress import Progress
 from .data import train_and_test
 from .hyperparameters import Method, supports, swept
-from .kept import KeptNetworks, Key
 from .many import Arrays, check_seeds
 from .measurement import Measurement, compared
 from .models import check_network, name_of
 from .scenarios import Scenario, choose, scenarios_of
 from .splitting import Split
+from .store import Key, NetworkStore
 from .training import fresh_network
 
 OURS = ("original", "retrained again", "retrained")  # rows that ``prepare`` makes
@@ -48,7 +48,7 @@ def prepare(
     noise_floor: bool = True,
     n_jobs: int | None = 1,
     folder: Path | str = CHECKPOINTS,
-    kept: Path | str | None = None,
+    artifacts: Path | str | None = None,
     **training: Any,
 ) -> Experiment:
     """Train or load, for every scenario and seed, the original and the retrained network.
@@ -72,7 +72,8 @@ def prepare(
         noise_floor: False leaves out the networks that are retrained again.
         n_jobs: processes, as ``run_many``; 1 works in this one.
         folder: for checkpoints and measurements; a stopped run continues from there.
-        kept: another folder for originals and measurements; what the repo ships is read as well.
+        artifacts: another folder for originals and measurements; in that of results, those that the
+            repo ships are read as well.
         **training: ``epochs``, ``lr`` and other arguments of ``load_or_train``.
 
     Raises:
@@ -90,7 +91,7 @@ def prepare(
         more=more,
         n_jobs=n_jobs,
         folder=Path(folder),
-        kept=Path(kept) if kept else None,
+        artifacts=Path(artifacts) if artifacts else None,
     )
     experiment.sizes()  # a split that cannot be made is refused before training
     experiment._measure_ours(OURS if noise_floor else ("original", "retrained"))
@@ -98,7 +99,7 @@ def prepare(
 
 
 @dataclass
-class Experiment(KeptNetworks, report.Tables):
+class Experiment(NetworkStore, report.Tables):
     """What ``prepare`` returns: its networks, and rows keyed (name, scenario, seed).
 
     A new run replaces its rows.
@@ -135,7 +136,7 @@ class Experiment(KeptNetworks, report.Tables):
         usable = self._usable(scenarios, method)
         with Progress(name, len(usable) * len(self.seeds), unit="networks"):
             for of in usable:
-                self._keep(name, of, self.unlearned_arrays(method, of, self.seeds, hyperparameters))
+                self._keep(name, of, self.measured_method(method, of, self.seeds, hyperparameters))
 
     def run_all(
         self, methods: Mapping[str, Method], values: Mapping[str, Mapping[str, Any]]
@@ -156,10 +157,10 @@ class Experiment(KeptNetworks, report.Tables):
         def make(alone: Experiment, name: str, scenario: str, seed: int) -> None:
             own = values.get(name, {})
             with suppress(Diverged, ValueError):  # below, it is said
-                alone.unlearned_arrays(methods[name], scenario, [seed], own)
+                alone.measured_method(methods[name], scenario, [seed], own)
 
         with Progress("all methods", len(keys), unit="networks"):
-            self.ahead(make, keys, "unlearning")
+            self.precompute(make, keys, "unlearning")
             for name, scenario in todo:
                 try:
                     self.run(name, methods[name], scenarios=scenario, **values.get(name, {}))
@@ -196,7 +197,7 @@ class Experiment(KeptNetworks, report.Tables):
             for scenario, value in todo:
                 own = {**hyperparameters, knob: value}
                 try:
-                    arrays = self.unlearned_arrays(method, scenario, chosen, own)
+                    arrays = self.measured_method(method, scenario, chosen, own)
                 except Diverged as error:  # a figure would only show a gap
                     told += f"{scenario}, {knob} {value}: {error}\n"
                     continue
@@ -220,13 +221,13 @@ class Experiment(KeptNetworks, report.Tables):
         first, keys = next(iter(self.scenarios)), list(product(names, self.scenarios, self.seeds))
         keys.sort(key=lambda key: key[0] == "original" and key[1] != first)  # then, it is trained
 
-        def measured(alone: KeptNetworks, name: str, of: str, *seeds: int) -> Arrays:
-            return alone.arrays(name, of, list(seeds), partial(alone.trained, name, of))
+        def measure_own(alone: NetworkStore, name: str, of: str, *seeds: int) -> Arrays:
+            return alone.measured(name, of, list(seeds), partial(alone.trained, name, of))
 
         with Progress("preparing", len(keys), unit="networks"):
-            self.ahead(measured, keys, "training")
+            self.precompute(measure_own, keys, "training")
             for of, name in product(self.scenarios, reversed(names)):
-                self._keep(name, of, measured(self, name, of, *self.seeds))
+                self._keep(name, of, measure_own(self, name, of, *self.seeds))
 
     def _compared(self, scenario: str, seeds: list[int], arrays: Arrays) -> dict[int, Found]:
         """Numbers of each seed's network beside the retrained one, and its measurement."""

@@ -31,7 +31,7 @@ Key = tuple[str, str, int]  # of a network: name, scenario, seed
 
 
 @dataclass
-class KeptNetworks:
+class NetworkStore:
     """Original, retrained and unlearned networks for every scenario and seed.
 
     Its fields are arguments of ``prepare``; ``training`` has those of ``load_or_train``.
@@ -46,7 +46,7 @@ class KeptNetworks:
     more: Callable | None = None
     n_jobs: int | None = 1
     folder: Path = CHECKPOINTS
-    kept: Path | None = None
+    artifacts: Path | None = None
 
     def split(self, scenario: str, seed: int) -> Split:
         """What is retained and what is forgotten, as images."""
@@ -77,20 +77,20 @@ class KeptNetworks:
         """The network "original", "retrained" or "retrained again", and its seconds."""
         is_original = name == "original"
         images = self.train if is_original else self.split(scenario, seed).retain
-        folder = (is_original and self.kept) or self.folder
+        folder = (is_original and self.artifacts) or self.folder
         own_seed = seed + AGAIN if name == "retrained again" else seed
         return load_or_train(images, seed=own_seed, folder=folder, **self.training)
 
-    def unlearned_arrays(
+    def measured_method(
         self, method: Method, scenario: str, seeds: list[int], hyperparameters: Mapping[str, Any]
     ) -> Arrays:
-        """``arrays`` of the networks that a method unlearned."""
+        """``measured`` of the networks that a method unlearned."""
         own = resolve(hyperparameters, self.scenarios[scenario])
         about = {"method": identity_of(method), "hyperparameters": described(own)}
         make = partial(self.unlearn, method, scenario, hyperparameters=own)
-        return self.arrays(getattr(method, "__name__", "method"), scenario, seeds, make, **about)
+        return self.measured(getattr(method, "__name__", "method"), scenario, seeds, make, **about)
 
-    def arrays(
+    def measured(
         self, kind: str, scenario: str, seeds: list[int], make: Callable[[int], Timed], **about: Any
     ) -> Arrays:
         """What ``measure_seeds`` gives, one row per seed, from the folder or measured now."""
@@ -98,14 +98,14 @@ class KeptNetworks:
         return run_many(
             measure_seeds(make, partial(self.split, scenario), self.test, **more),
             seeds,
-            path=(self.kept or self.folder / "measured") / slug(scenario) / slug(kind),
+            path=(self.artifacts or self.folder / "measured") / slug(scenario) / slug(kind),
             configuration={**self.about, "scenario": scenario, "kind": kind, **about},
             group=1,
             n_jobs=self.n_jobs,
             title=scenario if about else f"{kind}, {scenario}",  # a method's name is outside
         )
 
-    def ahead(self, make: Callable[..., Any], keys: list[Key], title: str) -> None:
+    def precompute(self, make: Callable[..., Any], keys: list[Key], title: str) -> None:
         """Call ``make(self, *key)`` on several processes, if there are, and keep nothing but files.
 
         So work of one kind need not wait for another: who asks for it later finds the files. A
@@ -119,7 +119,7 @@ class KeptNetworks:
             make(alone, *key)
 
         calls = imap_unordered(call, keys, n_jobs=self.n_jobs)
-        with Progress(title, len(keys), unit="ahead") as bar, closing(calls):
+        with Progress(title, len(keys), unit="precomputed") as bar, closing(calls):
             for _ in calls:
                 bar.update()
 
