@@ -4,11 +4,12 @@ A method has one colour and marker in every figure, and a part of the data has o
 are the caller's: a finding with its numbers. In a notebook every figure carries alt text.
 """
 
+from .controls import interact
 from .curves import lines, sweep, trade_off
 from .samples import densities, eps_histograms, example_images, loss_histograms
 from .style import method_style, save_and_close
 from .tables import comparison, differences, per_class, stages
 
-__all__ = ["comparison", "densities", "differences", "eps_histograms", "example_images", "lines"]
-__all__ += ["loss_histograms", "method_style", "per_class", "save_and_close", "stages", "sweep"]
-__all__ += ["trade_off"]
+__all__ = ["comparison", "densities", "differences", "eps_histograms", "example_images"]
+__all__ += ["interact", "lines", "loss_histograms", "method_style", "per_class", "save_and_close"]
+__all__ += ["stages", "sweep", "trade_off"]
