@@ -1,6 +1,7 @@
 """Saliency of linear networks by hand; integrated gradients add up; nothing is left behind."""
 
 import copy
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -95,6 +96,9 @@ def test_what_has_no_saliency_is_refused(colour):
         saliency(nn.Linear(60, 3), [(torch.ones(2, 60), torch.tensor([0, 1]))])
     with pytest.raises(ValueError, match="returns logits"):
         saliency(nn.Flatten(2), replace(colour))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ImportError, match="pip install c"):
+        patch.setitem(sys.modules, "captum.attr", None)
+        saliency(model, colour)
     maps = np.ones((2, 3, 3))
     for other, options, words in (
         (np.ones((3, 3, 3)), {}, "of the same images"),

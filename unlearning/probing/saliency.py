@@ -57,7 +57,8 @@ def saliency(
 
     Raises:
         ValueError: if there is no such method or class, images are not (B, C, H, W), or the network
-            returns no logits that depend on them.
+            returns no logits.
+        ImportError: if captum is not installed.
     """
     check_module(model)
     if method not in METHODS:
@@ -83,7 +84,10 @@ def _attributions(
     network: nn.Module, images: Tensor, labels: Tensor, method: str, steps: int
 ) -> Tensor:
     """Shares of the pixels in the labels' logits, (B, C, H, W)."""
-    from captum.attr import InputXGradient, IntegratedGradients  # a second to import
+    try:  # here, for it takes a second, and Colab has none
+        from captum.attr import InputXGradient, IntegratedGradients
+    except ImportError as error:
+        raise ImportError("saliency needs the package captum: pip install captum") from error
 
     def logits(inputs: Tensor) -> Tensor:
         found = check_logits(network(inputs.clone()))  # a copy, which may be changed in place

@@ -14,7 +14,7 @@ from ..core.layers import unwrapped, weight_layers
 from ..metrics.arrays import Array
 from .arrays import check_features, check_labels, check_same
 
-ALL = "all weights"
+ALL, OWN = "all weights", "in no layer"
 
 
 def linear_cka(features_a: Array, features_b: Array) -> float:
@@ -100,8 +100,10 @@ def weight_distances(model: nn.Module, other: nn.Module) -> pd.DataFrame:
         raise ValueError(
             f"the two networks differ in {differing[0]}: distances need one architecture"
         )
-    layers = {name: layer for name, layer in weight_layers(unwrapped(model)[0])}
-    groups = {name: _names_within(name, layer) for name, layer in layers.items()}
+    layers = weight_layers(unwrapped(model)[0])
+    groups = {name: _names_within(name, layer) for name, layer in layers}
+    if "" in groups:  # parameters of the network itself, as the class token of a transformer
+        groups[OWN] = groups.pop("")
     groups[ALL] = list(pair[0])
     rows = {name: _compared(*(_flat(own, names) for own in pair)) for name, names in groups.items()}
     found = pd.DataFrame.from_dict(rows, orient="index", columns=["distance", "cosine"])
