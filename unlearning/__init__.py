@@ -10,6 +10,7 @@
     methods          one published unlearning method per file
     metrics          one question about a network's outputs per file
     measurement      one way from a network to numbers
+    probing          what is left inside a network
     report           what does the table say
     claims           what may be claimed of it
     proofs           what does forgetting with a proof cost, and what does it not hide

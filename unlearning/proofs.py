@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from .core.checks import check_positions
 from .core.devices import machine
-from .core.features import features_of
 from .core.heads import Head, fit_head
 from .data import Images
 from .methods import expected_share, newton_removal, removals, removed_sum, train_shards
 from .metrics import accuracy
+from .probing.features import features_of
 from .training import timed
 
 

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from unlearning.metrics import relearn_time
-from unlearning.training import train
+from unlearning.metrics import accuracy, relearn_time
+from unlearning.metrics.relearn import accuracy_by_step
+from unlearning.training import predict, train
 
 
 @pytest.fixture
@@ -80,3 +81,40 @@ def test_the_network_and_the_global_seed_are_left_alone(batches):
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
     assert all(module.training for module in model.modules())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_accuracies_by_step_are_those_of_a_loop_written_out(batches):
+    model, wanted = network(), {}
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+    for step in range(15):
+        model.eval()
+        right = sum(int((model(x).argmax(1) == y).sum()) for x, y in batches[:2])
+        wanted[step] = right / 32
+        model.train()
+        images, labels = batches[step % len(batches)]
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    options = {"lr": 0.01, "optimizer": "sgd"}
+    found = accuracy_by_step(network(), batches, batches[:2], steps=[14, 3, 7], **options)
+    assert list(found) == [0, 3, 7, 14] and found == {step: wanted[step] for step in found}
+    assert len(set(found.values())) > 2
+    early = accuracy_by_step(
+        network(), batches, batches[:2], steps=range(15), target=found[7], **options
+    )
+    assert max(early) == min(step for step in wanted if wanted[step] >= found[7])
+    assert accuracy_by_step(network(), batches, batches[:2], steps=[]) == {0: wanted[0]}
+
+
+def test_frozen_statistics_stay_and_others_move(batches):
+    """Steps of next to nothing teach nothing, but statistics of brighter images do harm."""
+    model = train(network(), batches, epochs=20, lr=0.05)
+    bright = [(images + 9, labels) for images, labels in batches]
+    options = {"steps": [30], "lr": 1e-9, "optimizer": "sgd"}
+    frozen = accuracy_by_step(model, bright, batches, freeze_bn=True, **options)
+    moved = accuracy_by_step(model, bright, batches, **options)
+    assert frozen == {0: 1, 30: 1} and moved[0] == 1 > moved[30]
+    model.train()
+    for step in range(30):
+        model(bright[step % len(bright)][0])
+    assert moved[30] == accuracy(*predict(model, batches))

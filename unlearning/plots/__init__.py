@@ -6,10 +6,28 @@ are the caller's: a finding with its numbers. In a notebook every figure carries
 
 from .controls import interact
 from .curves import lines, sweep, trade_off
+from .probing import by_layer, feature_maps, relearn_curves, saliency_grid
 from .samples import densities, eps_histograms, example_images, loss_histograms
 from .style import method_style, save_and_close
 from .tables import comparison, differences, per_class, stages
 
-__all__ = ["comparison", "densities", "differences", "eps_histograms", "example_images"]
-__all__ += ["interact", "lines", "loss_histograms", "method_style", "per_class", "save_and_close"]
-__all__ += ["stages", "sweep", "trade_off"]
+__all__ = [
+    "by_layer",
+    "comparison",
+    "densities",
+    "differences",
+    "eps_histograms",
+    "example_images",
+    "feature_maps",
+    "interact",
+    "lines",
+    "loss_histograms",
+    "method_style",
+    "per_class",
+    "relearn_curves",
+    "saliency_grid",
+    "save_and_close",
+    "stages",
+    "sweep",
+    "trade_off",
+]

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..report import heading, write_csv
@@ -18,7 +16,6 @@ from . import style
 from .style import GREY, Tables, Target, scale_and_colour, styled
 
 LINES = {"original": "--", "retrained again": ":"}
-RADIUS = 4.5  # of a marker and the space around it, in points of 1/72 inch
 
 
 @styled
@@ -156,7 +153,7 @@ def trade_off(
     style.finish(figure, title, None, note)
     figure.draw_without_rendering()  # gives the panels their places, which the labels need
     for axis, rows in zip(axes, found.values(), strict=True):
-        _place_labels(axis, rows.loc[rows.index.isin(list(styles)), ["time", "gap"]].dropna())
+        style.place_labels(axis, rows.loc[rows.index.isin(list(styles)), ["time", "gap"]].dropna())
     return style.save_and_close(figure, path)
 
 
@@ -176,31 +173,3 @@ def _set_log(axis: Axes, direction: str, values: pd.Series) -> None:
     ticks.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ticks.set_major_formatter("{x:g}")
     ticks.set_minor_formatter(NullFormatter())
-
-
-def _place_labels(axis: Axes, points: pd.DataFrame) -> None:
-    """Write each point's name at the nearest place where it covers no other name and no point."""
-    dots, scale = axis.transData.transform(points.to_numpy()), axis.figure.dpi / 72
-    taken = np.hstack([dots - RADIUS * scale, dots + RADIUS * scale])
-    thread = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5}
-    middle = {"ha": "center", "va": "center", "textcoords": "offset points"}
-    for name, xy, dot in zip(points.index, points.to_numpy(), dots, strict=True):
-        label = axis.annotate(name, xy, (0, 0), fontsize=8, arrowprops=thread, **middle)
-        label.set_in_layout(False)
-        half = np.array(Text.get_window_extent(label).size) / 2 + scale
-        shifts = _shifts(half, RADIUS * scale)
-        boxes = np.hstack([dot + shifts - half, dot + shifts + half])
-        outside = (boxes[:, :2] < axis.bbox.min).any(1) | (boxes[:, 2:] > axis.bbox.max).any(1)
-        apart = (boxes[:, None, :2] >= taken[:, 2:]) | (boxes[:, None, 2:] <= taken[:, :2])
-        covered = (~apart.any(2)).sum(1)  # how many names and points each box would cover
-        best = (covered + 100 * outside).argmin()  # the first, so the nearest
-        label.set_position(shifts[best] / scale)
-        taken = np.vstack([taken, boxes[best]])
-
-
-def _shifts(half: np.ndarray, radius: float) -> np.ndarray:
-    """Where a box of this half width and height may go around a point, nearest first, (N, 2)."""
-    steps = (0, 0.5, -0.5, 1, -1)
-    around = np.array([(x, y) for x in steps for y in steps if 1 in (abs(x), abs(y))])
-    away = radius * np.arange(1, 60, 0.5)[:, None, None]
-    return (around * (half + away)).reshape(-1, 2)

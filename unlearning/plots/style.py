@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from ..core.files import atomic_write
@@ -39,6 +40,7 @@ STYLE = {"figure.dpi": 100, "savefig.dpi": 200, "figure.constrained_layout.use":
 STYLE |= {"font.size": 10, "axes.titlesize": 10.5, "legend.frameon": False, "lines.linewidth": 1.6}
 STYLE |= {"axes.spines.top": False, "axes.spines.right": False, "axes.formatter.useoffset": False}
 STYLE |= {"axes.grid": True, "axes.axisbelow": True, "grid.color": "#e3e3e3"}
+RADIUS = 4.5  # of a marker and the space around it, in points of 1/72 inch
 GOAL = "dashed: retrained; grey: noise floor, from retrained again"
 styled = plt.rc_context(STYLE)  # a decorator: the style holds in the function and nowhere else
 
@@ -156,6 +158,37 @@ def _fit_axis(axis: Axes, direction: str, name: str) -> None:
 
 def _tick_label(at: float, _: int | None = None) -> str:  # no lambda: figures can be pickled
     return f"{at:g}" if -1e-9 < at < 100 + 1e-9 else ""
+
+
+def place_labels(axis: Axes, points: pd.DataFrame) -> None:
+    """Write each point's name at the nearest place where it covers no other name and no point.
+
+    The figure must have been drawn, which gives its panels their places.
+    """
+    dots, scale = axis.transData.transform(points.to_numpy()), axis.figure.dpi / 72
+    taken = np.hstack([dots - RADIUS * scale, dots + RADIUS * scale])
+    thread = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5}
+    middle = {"ha": "center", "va": "center", "textcoords": "offset points"}
+    for name, xy, dot in zip(points.index, points.to_numpy(), dots, strict=True):
+        label = axis.annotate(name, xy, (0, 0), fontsize=8, arrowprops=thread, **middle)
+        label.set_in_layout(False)
+        half = np.array(Text.get_window_extent(label).size) / 2 + scale
+        shifts = _shifts(half, RADIUS * scale)
+        boxes = np.hstack([dot + shifts - half, dot + shifts + half])
+        outside = (boxes[:, :2] < axis.bbox.min).any(1) | (boxes[:, 2:] > axis.bbox.max).any(1)
+        apart = (boxes[:, None, :2] >= taken[:, 2:]) | (boxes[:, None, 2:] <= taken[:, :2])
+        covered = (~apart.any(2)).sum(1)  # how many names and points each box would cover
+        best = (covered + 100 * outside).argmin()  # the first, so the nearest
+        label.set_position(shifts[best] / scale)
+        taken = np.vstack([taken, boxes[best]])
+
+
+def _shifts(half: np.ndarray, radius: float) -> np.ndarray:
+    """Where a box of this half width and height may go around a point, nearest first, (N, 2)."""
+    steps = (0, 0.5, -0.5, 1, -1)
+    around = np.array([(x, y) for x in steps for y in steps if 1 in (abs(x), abs(y))])
+    away = radius * np.arange(1, 60, 0.5)[:, None, None]
+    return (around * (half + away)).reshape(-1, 2)
 
 
 def finish(figure: Figure, title: str, path: Target, note: str = "") -> Figure:
