@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -94,9 +95,10 @@ class NetworkStore:
         self, kind: str, scenario: str, seeds: list[int], make: Callable[[int], Timed], **about: Any
     ) -> Arrays:
         """What ``measure_seeds`` gives, one row per seed, from the folder or measured now."""
-        more = {"more": self.more, "untrained": self._untrained}
+        more = self.more and partial(self._further, scenario)
+        options = {"more": more, "untrained": self._untrained}
         return run_many(
-            measure_seeds(make, partial(self.split, scenario), self.test, **more),
+            measure_seeds(make, partial(self.split, scenario), self.test, **options),
             seeds,
             path=(self.artifacts or self.folder / "measured") / slug(scenario) / slug(kind),
             configuration={**self.about, "scenario": scenario, "kind": kind, **about},
@@ -122,6 +124,18 @@ class NetworkStore:
         with Progress(title, len(keys), unit="precomputed") as bar, closing(calls):
             for _ in calls:
                 bar.update()
+
+    def _further(
+        self, scenario: str, model: nn.Module, split: Split, test: Images, seed: int
+    ) -> dict[str, float]:
+        """The numbers of ``more``, given the networks of this seed that it asks for by name."""
+        of_seed = {
+            "original": partial(self.original, seed),
+            "retrained": partial(self.retrained, scenario, seed),
+        }
+        wanted = inspect.signature(self.more).parameters
+        networks = {name: made() for name, made in of_seed.items() if name in wanted}
+        return self.more(model, split, test, **networks)
 
     def _untrained(self) -> nn.Module | None:
         """A network of one's own as it is made; None if a name says which."""
