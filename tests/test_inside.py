@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from unlearning import Images, Split, inside, predict, report, train
-from unlearning.claims import claims
 from unlearning.core.statistics import keep_statistics
 from unlearning.data import balanced_subset
 from unlearning.metrics import accuracy
@@ -185,23 +184,15 @@ def test_curves_and_layers_are_the_means_of_the_rows(rows, found):
     assert list(inside.relearning(without, ["hidden"])) == [*inside.FORMS][1:]
 
 
-def test_verdicts_are_those_of_claims_in_the_order_of_the_rows(rows):
+def test_the_table_has_its_columns_under_three_questions(rows):
     setting = report.Tables()
-    setting.scenarios = dict.fromkeys(["class 3", "random 12"])
-    setting.rows = {
-        (row["method"], of, row["seed"]): {**row, "scenario": of}
-        for of in setting.scenarios
-        for row in reversed(rows)  # as ``prepare`` makes them: the yardstick first
-    }
-    for key, row in setting.rows.items():
-        if key[1] == "random 12":
-            del row["knn_probe_accuracy"]
-    table = inside.verdicts(setting)
-    assert table.index.tolist() == [
-        (of, name) for of in setting.scenarios for name in ("hidden", "retrained again")
-    ]
-    expected = claims(rows, "knn_probe_accuracy")["against the noise floor"]
-    column = table["kNN probe accuracy (%)"]
-    assert column["class 3"].to_dict() == expected.to_dict()
-    assert (column["random 12"] == "–").all()
-    assert list(inside.by_question(setting).columns.unique(0)) == list(inside.QUESTIONS)
+    setting.scenarios = {"class 3": None}
+    setting.rows = {(row["method"], "class 3", row["seed"]): row for row in rows}
+    for row in rows:
+        row["scenario"] = "class 3"
+    table = inside.by_question(setting)
+    shown = setting.table(["test_forget_accuracy", "knn_probe_accuracy"])
+    assert list(table.columns.unique(0)) == [*inside.QUESTIONS]
+    knn = table["what it knows", "kNN probe accuracy (%)"]
+    assert knn.tolist() == shown["kNN probe accuracy (%)"].tolist()
+    assert knn["class 3", "hidden"] == f"{100 * rows[0]['knn_probe_accuracy']:.1f} ± 0.0"

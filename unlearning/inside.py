@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import chain
 
@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .claims import claims
 from .core.images import Images
 from .data import balanced_subset
 from .probing import (
@@ -27,7 +26,7 @@ from .probing import (
 )
 from .probing.features import PENULTIMATE
 from .probing.similarity import ALL
-from .report import LAST, Tables, heading
+from .report import Tables
 from .splitting import Split, forget_random
 
 LABELLED = 50  # images of each class that a class probe trains on
@@ -62,6 +61,7 @@ LIKENESS = [
     *(f"cka_to_{other}_in_{PENULTIMATE}" for other in ("original", "retrained")),
     *(f"saliency_to_{other}" for other in ("original", "retrained")),
 ]
+NUMBERS = [*chain(*QUESTIONS.values()), *LIKENESS]
 
 
 def inside(
@@ -217,24 +217,3 @@ def by_layer(numbers: pd.DataFrame, networks: Iterable[str]) -> dict[str, pd.Dat
 def _means(numbers: pd.DataFrame, networks: Iterable[str]) -> pd.DataFrame:
     means = numbers.xs("mean", axis=1, level=1)
     return means.loc[[name for name in networks if name in means.index]]
-
-
-def verdicts(setting: Tables) -> pd.DataFrame:
-    """What ``claims`` says of every method against the noise floor.
-
-    Args:
-        setting: an experiment that was measured with ``inside``.
-
-    Returns:
-        One row per scenario and method, one column for each number of ``QUESTIONS`` and
-        ``LIKENESS``; a dash where a scenario lacks it.
-    """
-    found = {of: _verdicts(setting.records(of)) for of in setting.scenarios}
-    return pd.concat(found).fillna("–")
-
-
-def _verdicts(rows: Sequence[Mapping]) -> pd.DataFrame:
-    names = [name for name in (*chain(*QUESTIONS.values()), *LIKENESS) if name in rows[0]]
-    found = {heading(name): claims(rows, name)["against the noise floor"] for name in names}
-    order = [name for name in dict.fromkeys(row["method"] for row in rows) if name not in LAST]
-    return pd.DataFrame(found).loc[[*order, LAST[0]]]
