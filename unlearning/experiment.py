@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -63,12 +63,14 @@ def prepare(
     Args:
         dataset: name of a set, as ``load`` takes it, or (training images, test images), each
             ``Images`` or what ``Images.of`` takes.
-        scenarios: what to forget, as ``scenarios`` describes.
+        scenarios: what to forget, as ``scenarios`` describes. Each may have labels, and so an
+            original, of its own.
         seeds: random seeds, each for initialisation, order and random split of one repetition.
         model: as ``load_or_train``. What a function makes is the untrained network of ZRF, too.
         train_size, test_size: take fixed, class-balanced subsets, as ``load``.
         batch_size, augment: as ``Images.batches``, for training and unlearning alike.
-        more: ``more(model, split, test)`` -> further numbers for every row.
+        more: ``more(model, split, test)`` -> further numbers for every row; ``test`` is a ``Split``
+            where subclasses are forgotten.
         noise_floor: False leaves out the networks that are retrained again.
         n_jobs: processes, as ``run_many``; 1 works in this one.
         folder: for checkpoints and measurements; a stopped run continues from there.
@@ -79,12 +81,15 @@ def prepare(
         ValueError: if a set, scenario, class, seed or network does not exist or does not fit.
     """
     train, test = train_and_test(dataset, train_size=train_size, test_size=test_size)
-    check_network(fresh_network(model, train, 0), train)
+    named = scenarios_of(scenarios, train)
+    labelled = [scenario.labelled(train) for scenario in named.values()]
+    for images in {own.num_classes: own for own in labelled}.values():
+        check_network(fresh_network(model, images, 0), images)
     experiment = Experiment(
         name=report.setting_name(dataset, name_of(model)),
         train=train.to(pick_device()),
-        test=test.to(pick_device()),
-        scenarios=scenarios_of(scenarios, train),
+        test=replace(test, classes=train.classes).to(pick_device()),
+        scenarios=named,
         seeds=check_seeds(seeds),
         training={"model": model, "batch_size": batch_size, "augment": augment, **training},
         more=more,
@@ -151,6 +156,7 @@ class Experiment(KeptNetworks, report.Tables):
         """
         todo = [(name, of) for name, method in methods.items() for of in self._usable(None, method)]
         keys = [(*one, seed) for one, seed in product(todo, self.seeds)]
+        keys.sort(key=lambda key: self.scenarios[key[1]].place or 0)  # a request needs the former
         left_out = {}
 
         def make(alone: Experiment, name: str, scenario: str, seed: int) -> None:
