@@ -167,10 +167,24 @@ def test_wrong_labels_are_learnt_and_the_clean_accuracy_is_by_the_true_ones(tiny
         right = (logits.argmax(1) == tiny.labels).double()
         assert row["clean_accuracy"] == pytest.approx(float(right[wrong].mean()))
         assert row["test_accuracy"] == pytest.approx(float(right.mean()))
-        assert row["tested"] == 96
+        assert row["tested"] == 2  # a split
+        unseen = corrupt(tiny, 1, seed=0).images
+        assert row["test_forget_accuracy"] == accuracy(*predict(original, unseen.batches(8)))
         assert "clean_accuracy" not in setting.rows["original", "random 10%", seed]
     assert "clean accuracy (%)" in setting.table()
     assert "clean accuracy (%)" not in setting_of(tiny, tmp_path, "random 10%").table()
+
+
+def test_drawn_groups_may_differ_in_size_by_seed(tiny, tmp_path):
+    groups = [0] * 20 + [1] * 30 + [2] * 46
+    setting = setting_of(tiny, tmp_path, Scenario.parse("1 group", groups=groups), seeds=range(4))
+    setting.run("fine-tuning", fine_tune, epochs=1)
+    sizes = [len(setting.split("1 group", seed).forget) for seed in range(4)]
+    assert len(set(sizes)) > 1
+    for name in ("original", "fine-tuning", "retrained"):
+        found = [setting.measurements[name, "1 group", seed].forget_labels for seed in range(4)]
+        assert list(map(len, found)) == sizes
+    assert len(setting.table()) == 3
 
 
 def test_scores_of_one_name_are_not_mixed_up(tiny, tmp_path):

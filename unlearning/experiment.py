@@ -70,7 +70,7 @@ def prepare(
         train_size, test_size: take fixed, class-balanced subsets, as ``load``.
         batch_size, augment: as ``Images.batches``, for training and unlearning alike.
         more: ``more(model, split, test)`` -> further numbers for every row; ``test`` is a ``Split``
-            where subclasses are forgotten.
+            where subclasses or wrong labels are forgotten.
         noise_floor: False leaves out the networks that are retrained again.
         n_jobs: processes, as ``run_many``; 1 works in this one.
         folder: for checkpoints and measurements; a stopped run continues from there.
@@ -226,7 +226,7 @@ class Experiment(KeptNetworks, report.Tables):
         first, keys = next(iter(self.scenarios)), list(product(names, self.scenarios, self.seeds))
         keys.sort(key=lambda key: key[0] == "original" and key[1] != first)  # then, it is trained
 
-        def measured(alone: KeptNetworks, name: str, of: str, *seeds: int) -> Arrays:
+        def measured(alone: KeptNetworks, name: str, of: str, *seeds: int) -> list[Arrays]:
             return alone.arrays(name, of, list(seeds), partial(alone.trained, name, of))
 
         with Progress("preparing", len(keys), unit="networks"):
@@ -234,12 +234,12 @@ class Experiment(KeptNetworks, report.Tables):
             for of, name in product(self.scenarios, reversed(names)):
                 self._keep(name, of, measured(self, name, of, *self.seeds))
 
-    def _compared(self, scenario: str, seeds: list[int], arrays: Arrays) -> dict[int, Found]:
+    def _compared(self, scenario: str, seeds: list[int], arrays: list[Arrays]) -> dict[int, Found]:
         """Numbers of each seed's network beside the retrained one, and its measurement."""
         goals = [self.measurements.get(("retrained", scenario, seed)) for seed in seeds]
         return dict(zip(seeds, compared(arrays, goals), strict=True))
 
-    def _keep(self, name: str, scenario: str, arrays: Arrays) -> None:
+    def _keep(self, name: str, scenario: str, arrays: list[Arrays]) -> None:
         found = self._compared(scenario, self.seeds, arrays)
         for seed, (numbers, self.measurements[name, scenario, seed]) in found.items():
             about = {"method": name, "scenario": scenario, "seed": seed}

@@ -22,7 +22,7 @@ from .core.loop import Timed, timed
 from .core.progress import Progress
 from .core.workers import imap_unordered, local_processes
 from .hyperparameters import Method, bind, resolve
-from .many import Arrays, run_many
+from .many import Arrays, rows_of, run_many
 from .measurement import measure_seeds
 from .metrics import accuracy
 from .scenarios import Scenario, choose
@@ -127,7 +127,7 @@ class KeptNetworks:
 
     def unlearned_arrays(
         self, method: Method, scenario: str, seeds: list[int], hyperparameters: Mapping[str, Any]
-    ) -> Arrays:
+    ) -> list[Arrays]:
         """``arrays`` of the networks that a method unlearned."""
         about = self._recipe(method, self._of(scenario), hyperparameters)
         make = partial(self.unlearn, method, scenario, hyperparameters=hyperparameters)
@@ -135,19 +135,23 @@ class KeptNetworks:
 
     def arrays(
         self, kind: str, scenario: str, seeds: list[int], make: Callable[[int], Timed], **about: Any
-    ) -> Arrays:
-        """What ``measure_seeds`` gives, one row per seed, from the folder or measured now."""
+    ) -> list[Arrays]:
+        """What ``measure_seeds`` gives of each seed, from the folder or measured now."""
         own = self._of(scenario)
+        splits, test = partial(self.split, scenario), self.tested_on(scenario)
         more = {"more": self._more(own), "untrained": self._untrained}
-        return run_many(
-            measure_seeds(make, partial(self.split, scenario), self.tested_on(scenario), **more),
-            seeds,
-            path=(self.kept or self.folder / "measured") / slug(scenario) / slug(kind),
-            configuration={**self.about, **own.about, "scenario": own.name, "kind": kind, **about},
+        what = {**self.about, **own.about, "scenario": own.name, "kind": kind, **about}
+        keep = partial(
+            run_many,
+            measure_seeds(make, splits, test, **more),
+            path=(self.kept or self.folder / "measured") / slug(own.name) / slug(kind),
+            configuration=what,
             group=1,
             n_jobs=self.n_jobs,
-            title=scenario if about else f"{kind}, {scenario}",  # a method's name is outside
+            title=own.name if about else f"{kind}, {own.name}",  # a method's name is outside
         )
+        found = [keep([seed]) for seed in seeds] if own.uneven else [keep(seeds)]
+        return [row for arrays in found for row in rows_of(arrays)]
 
     def ahead(self, make: Callable[..., Any], keys: list[Key], title: str) -> None:
         """Call ``make(self, *key)`` on several processes, if there are, and keep nothing but files.

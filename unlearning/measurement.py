@@ -205,16 +205,16 @@ def measure_seeds(
 
 
 def compared(
-    arrays: Mapping[str, np.ndarray], goals: Sequence[Measurement | None]
+    rows: Sequence[Mapping[str, np.ndarray]], goals: Sequence[Measurement | None]
 ) -> Iterator[tuple[dict[str, Any], Measurement]]:
     """Numbers of each row of what ``measure_seeds`` gives, and the measurement they are taken from.
 
     Args:
-        arrays: as ``measure_seeds`` returns them.
+        rows: for each network, its row of every array.
         goals: measurement of the retrained network of each row; None stands for the row's own.
     """
-    for place, goal in enumerate(goals):
-        own = {name: array[place] for name, array in arrays.items()}
+    for row, goal in zip(rows, goals, strict=True):
+        own = dict(row)
         seconds, texts = float(own.pop("seconds")), {name: str(own.pop(name)) for name in machine()}
         measured = Measurement.from_arrays(own)
         numbers = measured.compare_to(measured if goal is None else goal)

@@ -69,7 +69,7 @@ def test_what_is_no_name_is_refused_with_one_name_of_each_kind(text):
         Scenario.parse(text)
     assert str(refusal.value) == (
         'a scenario reads "random 10%", "5 requests of 2%", "mislabelled 10%", "class 5", '
-        f'"subclass 69", "group 3" or "memorised high 10%", not {text!r}'
+        f'"subclass 69", "group 3", "cluster 3" or "memorised high 10%", not {text!r}'
     )
 
 

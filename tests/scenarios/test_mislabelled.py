@@ -15,9 +15,19 @@ def test_all_wrong_labels_are_forgotten_and_the_original_learns_them(pets):
     assert torch.equal(forget.labels, noisy.labels[wrong])
     assert torch.equal(retain.labels, pets.labels[retain.indices])
     assert torch.equal(scenario.labelled(pets).labels, noisy.labels)
-    assert scenario.tested_on(pets) is pets
     (clean,) = scenario.also_read(pets).values()
     assert torch.equal(clean.labels, pets.labels[wrong]) and torch.equal(clean.indices, wrong)
+
+
+def test_test_labels_are_true_and_unseen_images_with_wrong_ones_are_apart(pets):
+    test, alike = Scenario.parse("mislabelled 20%").tested_on(pets)
+    assert test is pets and len(alike) == 20
+    assert (alike.labels != pets.labels[alike.indices]).all()
+    test, alike = Scenario.parse("mislabelled 20% of cat, dog").tested_on(pets)
+    assert test is pets and sorted(alike.indices % 4) == [0] * 5 + [1] * 5
+    assert torch.equal(alike.labels, 1 - pets.labels[alike.indices])
+    cats = pets.of_classes([0, 2])
+    assert Scenario.parse("mislabelled 20% of cat, dog").tested_on(cats) is cats
 
 
 def test_a_known_part_is_forgotten_and_the_rest_stays_wrong(pets):

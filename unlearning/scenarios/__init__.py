@@ -25,11 +25,12 @@ from .drawn import Random, Request
 from .mislabelled import Mislabelled
 from .named import choose, scenarios_of
 from .of_classes import Classes, Subclass
-from .of_groups import Groups
+from .of_groups import Clusters, Groups
 from .of_scores import Scored
 
 __all__ = [
     "Classes",
+    "Clusters",
     "Groups",
     "Mislabelled",
     "Random",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ..core.images import Images
@@ -36,6 +36,7 @@ class Scenario:
     kind: ClassVar[Literal["random", "class"]] = "random"
     reads: ClassVar[tuple[str, ...]]  # examples, for messages, the plainest first
     pattern: ClassVar[re.Pattern]  # its groups are fields
+    takes: ClassVar[tuple[str, ...]] = ()  # what else of parse's arguments
     _ways: ClassVar[list[type[Scenario]]] = []
 
     def __init_subclass__(cls) -> None:
@@ -65,9 +66,8 @@ class Scenario:
         given = {"scores": scores, "groups": groups, "superclasses": superclasses}
         for way in Scenario._ways:
             if found := way.pattern.fullmatch(words):
-                own = {field.name for field in fields(way)}
-                more = {name: value for name, value in given.items() if name in own}
-                return way(text.strip(), words, **found.groupdict(), **more)
+                own = {name: given[name] for name in way.takes}
+                return way(text.strip(), words, **found.groupdict(), **own)
         raise ValueError(f"{reading(way.reads[0] for way in Scenario._ways)}, not {text!r}")
 
     @property
@@ -79,6 +79,11 @@ class Scenario:
     def complete(self) -> bool:
         """Whether it can split images as it is, without scores that are still to come."""
         return True
+
+    @property
+    def uneven(self) -> bool:
+        """Whether seeds may forget different numbers of images."""
+        return False
 
     @property
     def place(self) -> int | None:
@@ -114,7 +119,8 @@ class Scenario:
     def tested_on(self, test: Images) -> Images | Split:
         """The test images with the labels that networks are tested on.
 
-        A ``Split`` where there are unseen images of what is forgotten that labels do not tell.
+        A ``Split`` where labels do not tell which are like the forgotten ones: (those for the
+        test accuracy, unseen images that are like them).
         """
         return test
 

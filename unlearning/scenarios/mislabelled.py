@@ -26,8 +26,12 @@ class Mislabelled(Scenario):
 
     The wrong labels are the same for every seed, and the original is trained on them. The yardstick
     is retrained without the known ones. Where only a part is known it still learns the others, so
-    it is no optimum: a method may be better. Test labels are true. ``clean_accuracy`` is over all
-    images with a wrong label, known or not: the share that gets its true one.
+    it is no optimum: a method may be better.
+
+    ``clean_accuracy`` is over all training images with a wrong label, known or not: the share that
+    gets its true one. ``test_accuracy`` is by the true labels, ``test_forget_accuracy`` by wrong
+    ones that all test images are given in the same way. The membership attack compares with these:
+    any network tells a wrong label from a true one.
 
     The kind is "random": single images go, and their classes stay.
 
@@ -65,6 +69,13 @@ class Mislabelled(Scenario):
     def labelled(self, images: Images) -> Images:
         return self._corrupted(images).images
 
+    def tested_on(self, test: Images) -> Images | Split:
+        between = self._between(test)
+        if between and not all((test.labels == label).any() for label in between):
+            return test
+        noisy, wrong = corrupt(test, 1, seed=SEED, between=between)
+        return Split(test, noisy.select(wrong))
+
     def also_read(self, images: Images) -> dict[str, Images]:
         return {"clean": images.select(self._corrupted(images).wrong)}
 
@@ -74,8 +85,12 @@ class Mislabelled(Scenario):
         return forget_indices(noisy, wrong[order_of(len(wrong), seed)[:count]])
 
     def _corrupted(self, images: Images) -> Corrupted:
-        between = self.between and [class_number(w, images) for w in several(self.between)]
-        return corrupt(images, self._share(self.share), seed=SEED, between=between)
+        share, between = self._share(self.share), self._between(images)
+        return corrupt(images, share, seed=SEED, between=between)
+
+    def _between(self, images: Images) -> list[int] | None:
+        words = several(self.between) if self.between else None
+        return words and [class_number(word, images) for word in words]
 
     def _share(self, text: str | None) -> float:
         return amount_of(text, self.reads)["fraction"] if text else 1.0

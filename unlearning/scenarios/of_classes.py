@@ -55,6 +55,7 @@ class Subclass(Scenario):
 
     reads = ("subclass 69", "subclass 69, 81")
     pattern = re.compile(r"subclass (?P<classes>.+)")
+    takes = ("superclasses",)
 
     def __post_init__(self):
         given = self.superclasses and {n: class_list(own) for n, own in self.superclasses.items()}

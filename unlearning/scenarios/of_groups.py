@@ -17,35 +17,43 @@ from ..splitting import Split, forget_groups
 from .base import Scenario, reading, several
 
 
+def _pattern(word: str) -> re.Pattern:
+    return re.compile(rf"(?:(?P<count>\d+) )?{word}s?(?: (?P<chosen>.+))?")
+
+
 @dataclass(frozen=True)
 class Groups(Scenario):
     """All images of a group: "group 3", "group 3, 7", or "2 groups", drawn at random.
 
-    The images carry their groups, ``Images(groups=...)``. Where nobody noted who wrote or is shown
-    on an image, "cluster 3", "cluster 3, 7" and "2 clusters" forget one of the twenty
-    ``labelling.clusters``, which are a stand-in.
+    The images carry their groups, ``Images(groups=...)``, or ``Scenario.parse`` is given them.
+
+    There are no unseen images of a group, so the membership attack compares with all test images,
+    which may differ from it in more than membership: read it beside the retrained network's.
 
     The kind is "random": a group spans classes, of which others' images stay.
 
     Args:
         count: how many are drawn; None if they are named.
-        of: "group" or "cluster".
         chosen: numbers of the groups, which commas part; None if they are drawn.
         groups: group of each training image, (N,); by default those that the images carry.
     """
 
     count: str | None
-    of: str
     chosen: str | None
-    groups: Tensor | None = field(default=None, compare=False, repr=False)
+    groups: Any = field(default=None, compare=False, repr=False)
 
-    reads = ("group 3", "2 groups", "cluster 3, 7", "2 clusters")
-    pattern = re.compile(r"(?:(?P<count>\d+) )?(?P<of>group|cluster)s?(?: (?P<chosen>.+))?")
+    reads = ("group 3", "group 3, 7", "2 groups")
+    pattern = _pattern("group")
+    takes = ("groups",)
 
     def __post_init__(self):
         numbers = [] if self.chosen is None else several(self.chosen)
         if (self.count is None) != bool(numbers) or not all(map(str.isdecimal, numbers)):
             raise ValueError(f"{reading(self.reads)}, not {self.name!r}")
+
+    @property
+    def uneven(self) -> bool:
+        return self.count is not None
 
     @property
     def about(self) -> dict[str, Any]:
@@ -66,8 +74,6 @@ class Groups(Scenario):
         return forget_groups(images, found[order_of(len(found), seed)[:count]], groups=groups)
 
     def _groups(self, images: Images) -> Tensor:
-        if self.of == "cluster":
-            return clusters(images) if self.groups is None else self.groups
         groups = images.groups if self.groups is None else self.groups
         if groups is None:
             raise ValueError(
@@ -75,3 +81,21 @@ class Groups(Scenario):
                 'whole number per image, or forget "cluster 3", of images that look alike'
             )
         return checked_groups(groups, len(images))
+
+
+@dataclass(frozen=True)
+class Clusters(Groups):
+    """All images of a cluster: "cluster 3", "cluster 3, 7", or "2 clusters", drawn at random.
+
+    These are the twenty ``labelling.clusters`` of images that look alike, a stand-in where nobody
+    noted who wrote an image or who is shown on it.
+
+    The kind is "random", as that of groups, though a cluster can hold most of a class.
+    """
+
+    reads = ("cluster 3", "cluster 3, 7", "2 clusters")
+    pattern = _pattern("cluster")
+    takes = ()
+
+    def _groups(self, images: Images) -> Tensor:
+        return clusters(images) if self.groups is None else checked_groups(self.groups, len(images))

@@ -52,6 +52,8 @@ class Scored(Scenario):
         r"memorised (?P<third>low|middle|high)(?: (?P<amount>.+))?|exposed (?P<exposed>.+)"
     )
 
+    takes = ("scores",)
+
     def __post_init__(self):
         self._amount()
 
