@@ -158,6 +158,18 @@ def test_sets_of_every_kind_give_the_same_numbers_and_are_read_once(case, test, 
     assert Split(*parts[:2]).forget_classes == split.forget_classes
 
 
+def test_a_test_set_may_say_itself_which_images_are_like_the_forgotten_ones(tiny, test):
+    model, split = network(tiny, 0), forget_classes(tiny, 2)
+    parts = Split(test.without_classes(2), test.of_classes(2))
+    found, wanted = (measure(model, split, own).numbers for own in (parts, test))
+    assert found == pytest.approx(wanted)
+    coarse = Split(*(replace(part, labels=part.labels // 2) for part in split))
+    parts = Split(*(replace(part, labels=part.labels // 2) for part in parts))
+    numbers = measure(model, coarse, parts, attacks=False).numbers
+    for name, part in (("test_accuracy", parts.retain), ("test_forget_accuracy", parts.forget)):
+        assert numbers[name] == accuracy(*predict(model, part.batches(7)))
+
+
 def test_a_test_set_of_forgotten_classes_alone_is_refused(tiny, test):
     split, model = forget_classes(tiny, 2), network(tiny, 0)
     with pytest.raises(ValueError, match=r"nothing but the forgotten classes \(2,\): give test"):

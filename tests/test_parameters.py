@@ -40,6 +40,10 @@ GOOD = {"DATASET": "mnist", "MODEL": "mlp", "TRAIN_SIZE": 500, "FORGET": ["class
         ("FORGET", 5, "a scenario reads"),
         ("FORGET", ["class 5", "class 5"], "named twice"),
         ("FORGET", "random 100%", "."),
+        ("FORGET", ["group 3"], "the images have no groups"),
+        ("FORGET", ["subclass 3"], "needs superclasses"),
+        ("FORGET", ["mislabelled 0.01%"], "makes none of 500 labels wrong"),
+        ("FORGET", ["50 requests of 2%"], "500 of 500 images cannot be forgotten"),
         ("TRAIN_EPOCHS", 1.5, "TRAIN_EPOCHS must be a whole number above 0"),
         ("TRAIN_LR", float("nan"), "TRAIN_LR must be a number above 0, not nan"),
         ("PUBLISHED_LR", "0.1", "PUBLISHED_LR must be a number above 0, not '0.1'"),
@@ -59,6 +63,13 @@ GOOD = {"DATASET": "mnist", "MODEL": "mlp", "TRAIN_SIZE": 500, "FORGET": ["class
 def test_what_cannot_be_used_is_named(name, value, words):
     with pytest.raises(ParameterError, match=words):
         check_parameters({**GOOD, name: value})
+
+
+def test_every_kind_of_scenario_can_be_named():
+    names = ["random 5%", "class 5", "class 3, 8", "5 requests of 2%", "cluster 3", "2 clusters"]
+    names += ["mislabelled 10%", "mislabelled 10% of 3, 8", "mislabelled 10%, 50% known"]
+    needing_scores = ["memorised high 10%", "memorised low", "exposed 5%"]
+    check_parameters({**GOOD, "FORGET": names + needing_scores})
 
 
 def test_a_notebook_can_be_limited_to_classes():

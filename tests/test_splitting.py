@@ -8,10 +8,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlearning import Images, Split, splitting
-from unlearning.splitting import forget_classes, forget_indices, forget_random, forget_subclass
-
-CIFAR20 = splitting.CIFAR20
+from unlearning import Images, Split
+from unlearning.labelling import CIFAR20, superclasses
+from unlearning.splitting import (
+    forget_classes,
+    forget_groups,
+    forget_indices,
+    forget_random,
+    forget_subclass,
+    sequence,
+)
 
 
 def numbered(labels) -> Images:
@@ -74,12 +80,7 @@ def test_random_seeds_draw_different_images_evenly_and_must_be_given():
     assert times.sub(100).abs().max() < 5 * 8.7
 
 
-FILES = (  # the coarse label of each class, 0 to 99, as the files of CIFAR-100 have them
-    "4 1 14 8 0 6 7 7 18 3 3 14 9 18 7 11 3 9 7 11 6 11 5 10 7 6 13 15 3 15 0 11 1 10 12 14 16 9 "
-    "11 5 5 19 8 8 15 13 14 17 18 10 16 4 17 4 2 0 17 4 18 17 10 3 2 12 12 16 12 1 9 19 2 10 0 1 "
-    "16 12 9 13 15 13 16 19 2 4 6 19 5 5 8 19 18 1 2 15 6 0 17 8 14 13"
-)
-COARSE = [int(label) for label in FILES.split()]
+COARSE = [next(k for k, own in enumerate(CIFAR20.values()) if c in own) for c in range(100)]
 
 
 def hundred() -> Images:
@@ -90,14 +91,6 @@ def hundred() -> Images:
     return Images(pixels, labels, mean=(0.5,), std=(0.25,), mirror=True)
 
 
-def test_cifar20_has_the_coarse_labels_of_the_files():
-    found = [[k for k, classes in enumerate(CIFAR20.values()) if c in classes] for c in range(100)]
-    assert found == [[label] for label in COARSE]
-    assert {len(classes) for classes in CIFAR20.values()} == {5}
-    assert list(CIFAR20) == sorted(CIFAR20)  # coarse labels are in the order of the alphabet
-    assert 69 in CIFAR20["vehicles 2"]  # the rocket
-
-
 @pytest.mark.parametrize("classes", [np.int64(69), [0, 51, 99]])
 def test_a_forgotten_subclass_is_gone_and_its_superclass_stays(classes):
     images = hundred()
@@ -106,12 +99,37 @@ def test_a_forgotten_subclass_is_gone_and_its_superclass_stays(classes):
     assert split.forget.indices.tolist() == gone.nonzero().flatten().tolist()
     assert split.retain.indices.tolist() == (~gone).nonzero().flatten().tolist()
     assert (type(split), split.forget_classes) == (Split, ())
-    for part in (*split, splitting.superclasses(images.select(torch.tensor([6, 3, 150])))):
+    for part in (*split, superclasses(images.select(torch.tensor([6, 3, 150])))):
         assert part.classes == tuple(CIFAR20)
         assert part.labels.tolist() == [COARSE[label] for label in images.labels[part.indices]]
         assert torch.equal(part.images, images.images[part.indices])
         assert (part.mean, part.std, part.mirror) == (images.mean, images.std, True)
     assert torch.equal(images.labels, hundred().labels)  # the given ones are not changed
+
+
+def test_requests_are_disjoint_and_each_retains_what_none_has_named():
+    images = numbered([0, 1] * 10)
+    splits = sequence(images, requests=5, fraction=0.15, seed=3)
+    gone = []
+    for retain, forget in splits:
+        assert len(forget) == 3 and not {*forget.indices.tolist()} & {*gone}
+        gone += forget.indices.tolist()
+        assert sorted(retain.indices.tolist() + gone) == list(range(20))
+    shorter = sequence(images, requests=2, count=3, seed=3)
+    plain = forget_random(images, count=3, seed=3)
+    for one, other in [*zip(shorter, splits, strict=False), (plain, splits[0])]:
+        for ours, theirs in zip(one, other, strict=True):
+            assert torch.equal(ours.indices, theirs.indices)
+    assert sequence(images, requests=1, count=3, seed=4)[0].forget.indices.tolist() != gone[:3]
+
+
+def test_groups_go_whole():
+    images = numbered([0, 1, 0, 1, 0])
+    for groups in ([7, 7, 2, 2, 7], np.array([7, 7, 2, 2, 7])):
+        split = forget_groups(images, 2, groups=groups)
+        assert (split.forget.indices.tolist(), split.forget_classes) == ([2, 3], ())
+    with pytest.raises(ValueError, match="have no groups: give one whole number per image"):
+        forget_groups(images, 2)
 
 
 LOW, TWO = {"low": (0, 3)}, {"low": (0, 3), "high": [1, 2, 4]}
@@ -141,6 +159,12 @@ def test_groups_of_ones_own_may_be_given():
         (forget_indices, {"indices": [0, 6]}, "no image 6: positions go from 0 to 5"),
         (forget_indices, {"indices": [3, 3]}, "named twice"),
         (forget_indices, {"indices": torch.ones(6) > 0}, r"not torch.bool: .* mask.nonzero\(\)"),
+        (sequence, {"requests": 3, "count": 2, "seed": 0}, "3 requests of 2 ask for 6 of 6 images"),
+        (sequence, {"requests": 0, "count": 2, "seed": 0}, "requests must be .* at least 1, not 0"),
+        (sequence, {"seed": 0}, "either count= or fraction="),
+        (forget_groups, {"chosen": 3, "groups": [0] * 6}, "no group 3: the groups are 0$"),
+        (forget_groups, {"chosen": 0, "groups": [0] * 6}, "is the whole training set"),
+        (forget_groups, {"chosen": 0, "groups": [0.5] * 6}, "groups must be integers"),
         (forget_subclass, {"classes": 3, "groups": LOW | {"high": (1, 2, 4, 3)}}, "3 is in two"),
         (forget_subclass, {"classes": 3, "groups": LOW}, "is in no superclass"),
         (forget_subclass, {"classes": 5, "groups": TWO}, "class 5 does not exist"),

@@ -1,6 +1,7 @@
 """Machine unlearning for image classifiers, measured against retraining from scratch.
 
     data             where do images come from
+    labelling        what other labels can images have
     splitting        what is to be forgotten
     scenarios        ways of splitting, by name, for every seed
     models           which network
@@ -17,6 +18,7 @@
     proofs           what does forgetting with a proof cost, and what does it not hide
     traps            what do slips of released code change
     many             hundreds of networks, made, measured and resumed
+    halves           what does a network learn by heart
     hyperparameters  what is a method given
     parameters       can a notebook's parameters be used
     store            the networks of an experiment: made once, measured once

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -61,13 +61,15 @@ def prepare(
     Args:
         dataset: name of a set, as ``load`` takes it, or (training images, test images), each
             ``Images`` or what ``Images.of`` takes.
-        scenarios: what to forget, as ``scenarios`` describes.
+        scenarios: what to forget, as ``scenarios`` describes. Each may have labels, and so an
+            original, of its own.
         seeds: random seeds, each for initialisation, order and random split of one repetition.
         model: as ``load_or_train``. What a function makes is the untrained network of ZRF, too.
         train_size, test_size: take fixed, class-balanced subsets, as ``load``.
         batch_size, augment: as ``Images.batches``, for training and unlearning alike.
-        more: ``more(model, split, test)`` -> further numbers for every row. If it has a parameter
-            ``original`` or ``retrained``, it is given that network of the row's scenario and seed.
+        more: ``more(model, split, test)`` -> further numbers for every row; ``test`` is a ``Split``
+            where subclasses or wrong labels are forgotten. If it has a parameter ``original`` or
+            ``retrained``, it is given that network of the row's scenario and seed.
         noise_floor: False leaves out the networks that are retrained again.
         n_jobs: processes, as ``run_many``; 1 works in this one.
         folder: for checkpoints and measurements; a stopped run continues from there.
@@ -79,12 +81,15 @@ def prepare(
         ValueError: if a set, scenario, class, seed or network does not exist or does not fit.
     """
     train, test = train_and_test(dataset, train_size=train_size, test_size=test_size)
-    check_network(fresh_network(model, train, 0), train)
+    named = scenarios_of(scenarios, train)
+    labelled = [scenario.labelled(train) for scenario in named.values()]
+    for images in {own.num_classes: own for own in labelled}.values():
+        check_network(fresh_network(model, images, 0), images)
     experiment = Experiment(
         name=report.setting_name(dataset, name_of(model)),
         train=train.to(pick_device()),
-        test=test.to(pick_device()),
-        scenarios=scenarios_of(scenarios, train),
+        test=replace(test, classes=train.classes).to(pick_device()),
+        scenarios=named,
         seeds=check_seeds(seeds),
         training={"model": model, "batch_size": batch_size, "augment": augment, **training},
         more=more,
@@ -151,6 +156,7 @@ class Experiment(NetworkStore, report.Tables):
         """
         todo = [(name, of) for name, method in methods.items() for of in self._usable(None, method)]
         keys = [(*one, seed) for one, seed in product(todo, self.seeds)]
+        keys.sort(key=lambda key: self.scenarios[key[1]].place or 0)  # a request needs the former
         left_out = {}
 
         def make(alone: Experiment, name: str, scenario: str, seed: int) -> None:
@@ -220,7 +226,7 @@ class Experiment(NetworkStore, report.Tables):
         first, keys = next(iter(self.scenarios)), list(product(names, self.scenarios, self.seeds))
         keys.sort(key=lambda key: key[0] == "original" and key[1] != first)  # then, it is trained
 
-        def measure_own(alone: NetworkStore, name: str, of: str, *seeds: int) -> Arrays:
+        def measure_own(alone: NetworkStore, name: str, of: str, *seeds: int) -> list[Arrays]:
             return alone.measured(name, of, list(seeds), partial(alone.trained, name, of))
 
         with Progress("preparing", len(keys), unit="networks"):
@@ -228,12 +234,12 @@ class Experiment(NetworkStore, report.Tables):
             for of, name in product(self.scenarios, reversed(names)):
                 self._keep(name, of, measure_own(self, name, of, *self.seeds))
 
-    def _compared(self, scenario: str, seeds: list[int], arrays: Arrays) -> dict[int, Found]:
+    def _compared(self, scenario: str, seeds: list[int], arrays: list[Arrays]) -> dict[int, Found]:
         """Numbers of each seed's network beside the retrained one, and its measurement."""
         goals = [self.measurements.get(("retrained", scenario, seed)) for seed in seeds]
         return dict(zip(seeds, compared(arrays, goals), strict=True))
 
-    def _keep(self, name: str, scenario: str, arrays: Arrays) -> None:
+    def _keep(self, name: str, scenario: str, arrays: list[Arrays]) -> None:
         found = self._compared(scenario, self.seeds, arrays)
         for seed, (numbers, self.measurements[name, scenario, seed]) in found.items():
             about = {"method": name, "scenario": scenario, "seed": seed}

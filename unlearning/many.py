@@ -110,6 +110,15 @@ def run_many(
     return {name: np.concatenate([done[own][name] for own in groups]) for name in done[groups[0]]}
 
 
+def rows_of(arrays: Mapping[str, np.ndarray]) -> list[Arrays]:
+    """What ``run_many`` gives, for each network alone.
+
+    >>> rows_of({"seconds": np.array([1.5, 2.5]), "right": np.array([True, False])})[1]
+    {'seconds': np.float64(2.5), 'right': np.False_}
+    """
+    return [dict(zip(arrays, row, strict=True)) for row in zip(*arrays.values(), strict=True)]
+
+
 def check_seeds(seeds: Iterable[int]) -> list[int]:
     """Seeds as a list of ints: at least one, none of them twice.
 

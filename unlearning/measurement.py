@@ -106,7 +106,7 @@ def _half(array: np.ndarray) -> np.ndarray:
 def measure(
     model: nn.Module,
     split: Split,
-    test: Readable,
+    test: Readable | Split,
     *,
     attacks: bool = True,
     attacked: int = 1000,
@@ -117,7 +117,7 @@ def measure(
 
     - ``retain_accuracy``, ``forget_accuracy``: on the two parts of the training set.
     - ``test_accuracy``: on the test images of retained classes; if classes are forgotten,
-      ``test_forget_accuracy`` on those of the forgotten classes.
+      ``test_forget_accuracy`` on those of the forgotten classes. A ``Split`` says which are which.
     - ``membership_attack``: the simple attack, on the losses of test images. If classes are
       forgotten, these are of the same classes, since others differ in more than membership; it is
       NaN if fewer than ten images would have to be told apart.
@@ -129,7 +129,8 @@ def measure(
         model: classifier, (B, C, H, W) -> logits (B, K); not changed.
         split: what it was to retain and to forget, each as ``test``.
         test: test images of all classes: ``Images``, or a data set or batches of (images, labels),
-            normalised, that can be read again in the same order, such as a DataLoader.
+            normalised, that can be read again in the same order, such as a DataLoader. Or a
+            ``Split`` of them, where labels do not tell which are like the forgotten ones.
         attacks: whether to compute the attacks and ZRF, which take most of the time.
         attacked: largest number of examples per side that the attacks by feature are fitted to: the
             time of an SVM grows with their square.
@@ -146,7 +147,11 @@ def measure(
         "forget": predict(model, batches_of(forget)),
     }
     forgotten = forgotten_classes(read["retain"][1], read["forget"][1])
-    read |= _by_class(*predict(model, batches_of(test)), forgotten)
+    if isinstance(test, Split):
+        parts = {"test": test.retain, "test_forget": test.forget}
+        read |= {part: predict(model, batches_of(own)) for part, own in parts.items()}
+    else:
+        read |= _by_class(*predict(model, batches_of(test)), forgotten)
     numbers = {f"{part}_accuracy": accuracy(*read[part]) for part in read}
     losses = {part: cross_entropies(*read[part]) for part in read}
     if attacks:
@@ -160,7 +165,7 @@ def measure(
 def measure_seeds(
     make: Callable[[int], Timed],
     split: Callable[[int], Split],
-    test: Images,
+    test: Images | Split,
     *,
     keep: Callable[[Measurement], dict[str, np.ndarray]] = Measurement.arrays,
     more: Callable[[nn.Module, Split, Images, int], dict[str, float]] | None = None,
@@ -172,7 +177,7 @@ def measure_seeds(
     Args:
         make: ``make(seed)`` -> a network and the seconds that it took.
         split: ``split(seed)`` -> what that network was to retain and to forget.
-        test: test images.
+        test: test images, as ``measure``.
         keep: what is kept of a measurement, as arrays by name.
         more: ``more(model, split, test, seed)`` -> further numbers of a network.
         attacks: as ``measure``.
@@ -200,16 +205,16 @@ def measure_seeds(
 
 
 def compared(
-    arrays: Mapping[str, np.ndarray], goals: Sequence[Measurement | None]
+    rows: Sequence[Mapping[str, np.ndarray]], goals: Sequence[Measurement | None]
 ) -> Iterator[tuple[dict[str, Any], Measurement]]:
     """Numbers of each row of what ``measure_seeds`` gives, and the measurement they are taken from.
 
     Args:
-        arrays: as ``measure_seeds`` returns them.
+        rows: for each network, its row of every array.
         goals: measurement of the retrained network of each row; None stands for the row's own.
     """
-    for place, goal in enumerate(goals):
-        own = {name: array[place] for name, array in arrays.items()}
+    for row, goal in zip(rows, goals, strict=True):
+        own = dict(row)
         seconds, texts = float(own.pop("seconds")), {name: str(own.pop(name)) for name in machine()}
         measured = Measurement.from_arrays(own)
         numbers = measured.compare_to(measured if goal is None else goal)

@@ -61,7 +61,8 @@ def _check_together(parameters: Mapping[str, Any], kinds: tuple[str, ...]) -> No
                     f"this notebook cannot forget {scenario.name!r}: its scenarios are of the kind "
                     f"{' or '.join(kinds)}"
                 )
-            scenario.split(train, seed=0)
+            if scenario.complete:  # scores are still to come
+                scenario.split(train, seed=0)
 
 
 def _is_count(value: Any, least: int = 1) -> bool:

@@ -12,6 +12,7 @@ from scipy import stats
 
 from .core.files import MINE, RESULTS, ROOT, atomic_write, is_plain_name, slug
 from .data import SOURCES
+from .scenarios import Scenario
 
 STANDARD = (
     "seconds",
@@ -33,6 +34,7 @@ ATTACKS = (
     "probability_attack",
 )
 RATIOS = {"zrf", "js_to_retrained", "activation_distance", "tug_of_war"}
+SOMETIMES = ("clean_accuracy",)  # shown where it was measured
 LAST = ("retrained again", "retrained")  # the noise floor and the yardstick end every table
 
 
@@ -141,7 +143,7 @@ class Tables:
     """
 
     rows: dict[tuple[str, str, int], dict]
-    scenarios: Mapping[str, object]
+    scenarios: Mapping[str, Scenario]
 
     def records(self, scenario: str) -> list[dict]:
         """One row per run in a scenario, as ``table`` takes them."""
@@ -156,9 +158,34 @@ class Tables:
         """``numbers`` of every scenario, as the figures take them."""
         return {scenario: self.numbers(scenario) for scenario in self.scenarios}
 
-    def table(self, columns: Sequence[str] = STANDARD) -> pd.DataFrame:
-        """All rows as people read them: per cent, mean ± standard deviation over seeds."""
+    def table(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """All rows as people read them: per cent, mean ± standard deviation over seeds.
+
+        Args:
+            columns: which numbers; by default ``STANDARD``, and of ``SOMETIMES`` those measured.
+        """
+        if columns is None:
+            there = {name for row in self.rows.values() for name in row}
+            columns = [*STANDARD, *(name for name in SOMETIMES if name in there)]
         return pd.concat({of: readable(means, columns) for of, means in self.tables.items()})
+
+    def by_request(self) -> pd.DataFrame:
+        """How far each method has drifted from retraining after each request of a sequence.
+
+        ``js_to_retrained`` and ``average_gap`` compare with a network retrained without all images
+        forgotten so far, on those images.
+
+        Returns:
+            One row per run: request (1 for the first), method, scenario, seed and numbers.
+
+        Raises:
+            ValueError: if no scenario is a request.
+        """
+        places = {of: one.place for of, one in self.scenarios.items() if one.place is not None}
+        if not places:
+            raise ValueError('there are no requests: name some, as in "5 requests of 2%"')
+        rows = [row for row in self.rows.values() if row["scenario"] in places]
+        return pd.DataFrame([{"request": places[row["scenario"]], **row} for row in rows])
 
     def save(self, folder: Path | str) -> None:
         """Write ``<scenario>_runs.csv`` and ``<scenario>_table.csv`` for every scenario."""

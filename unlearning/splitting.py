@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .core.checks import check_number, check_positions, check_whole, class_list
-from .core.images import Images
+from .core.images import Images, checked_groups
 from .core.own_sets import labels_of
-from .core.randomness import generator_from
-
-CIFAR20 = {  # superclass -> its five classes of CIFAR-100: Krizhevsky 2009, chapter 3
-    "aquatic mammals": (4, 30, 55, 72, 95),
-    "fish": (1, 32, 67, 73, 91),
-    "flowers": (54, 62, 70, 82, 92),
-    "food containers": (9, 10, 16, 28, 61),
-    "fruit and vegetables": (0, 51, 53, 57, 83),
-    "household electrical devices": (22, 39, 40, 86, 87),
-    "household furniture": (5, 20, 25, 84, 94),
-    "insects": (6, 7, 14, 18, 24),
-    "large carnivores": (3, 42, 43, 88, 97),
-    "large man-made outdoor things": (12, 17, 37, 68, 76),
-    "large natural outdoor scenes": (23, 33, 49, 60, 71),
-    "large omnivores and herbivores": (15, 19, 21, 31, 38),
-    "medium-sized mammals": (34, 63, 64, 66, 75),
-    "non-insect invertebrates": (26, 45, 77, 79, 99),
-    "people": (2, 11, 35, 46, 98),
-    "reptiles": (27, 29, 44, 78, 93),
-    "small mammals": (36, 50, 65, 74, 80),
-    "trees": (47, 52, 56, 59, 96),
-    "vehicles 1": (8, 13, 48, 58, 90),
-    "vehicles 2": (41, 69, 81, 85, 89),
-}
+from .core.randomness import order_of
+from .labelling import CIFAR20, superclasses
 
 
 class Split(NamedTuple):
@@ -75,34 +52,6 @@ def forget_classes(images: Images, classes: int | Iterable[int]) -> Split:
         raise ValueError(f"class {missing[0]} does not exist: the images are of classes {present}")
     chosen = torch.isin(images.labels.cpu(), torch.tensor(classes, dtype=torch.long))
     return _split(images, chosen)
-
-
-def superclasses(images: Images, groups: Mapping[str, Iterable[int]] = CIFAR20) -> Images:
-    """The same images, labelled by superclass: CIFAR-100 becomes CIFAR-20.
-
-    Args:
-        images: labelled by class.
-        groups: name of each superclass -> its classes; every class is in exactly one.
-
-    Raises:
-        ValueError: if a class does not exist, or is in no superclass or in two.
-    """
-    superclass = torch.full((images.num_classes,), -1)
-    for number, (name, classes) in enumerate(groups.items()):
-        for label in classes:
-            if not 0 <= label < images.num_classes:
-                raise ValueError(
-                    f"class {label} of {name!r} does not exist: classes are numbered from 0 to "
-                    f"{images.num_classes - 1}"
-                )
-            if superclass[label] >= 0:
-                raise ValueError(f"class {label} is in two superclasses: name it in one group only")
-            superclass[label] = number
-    alone = (superclass < 0).nonzero().flatten().tolist()
-    if alone:
-        raise ValueError(f"class {alone[0]} is in no superclass: name it in one of the groups")
-    labels = superclass.to(images.device).index_select(0, images.labels)
-    return replace(images, labels=labels, classes=tuple(groups))
 
 
 def forget_subclass(
@@ -147,6 +96,16 @@ def forget_random(
         ValueError: unless exactly one of ``count`` and ``fraction`` is given; if nothing or
             everything would be forgotten.
     """
+    count = size_of(images, count=count, fraction=fraction)
+    return forget_indices(images, order_of(len(images), seed)[:count])
+
+
+def size_of(images: Images, *, count: int | None = None, fraction: float | None = None) -> int:
+    """How many images are ``count``, or a ``fraction`` of them all.
+
+    Raises:
+        ValueError: as ``forget_random``.
+    """
     if (count is None) == (fraction is None):
         raise ValueError("give either count= or fraction=, not both")
     if fraction is not None:
@@ -158,8 +117,69 @@ def forget_random(
             f"{count} of {len(images)} images cannot be forgotten: the forget set and the retain "
             "set must both hold at least one image"
         )
-    generator = generator_from(seed)
-    return forget_indices(images, torch.randperm(len(images), generator=generator)[:count])
+    return count
+
+
+def sequence(
+    images: Images,
+    *,
+    requests: int = 5,
+    count: int | None = None,
+    fraction: float | None = None,
+    seed: int,
+) -> list[Split]:
+    """Forget ``count`` images, or a ``fraction`` of them all, again and again: one split a request.
+
+    Each forgets the images of its own request, and retains those that no request named so far. The
+    first is ``forget_random`` with the same arguments, and the first k of a sequence are a sequence
+    of k.
+
+    Args:
+        images: training set.
+        requests: number of requests.
+        count, fraction: size of each, as ``forget_random``.
+        seed: random seed for the draw.
+
+    Raises:
+        ValueError: if the requests ask for all images, or ``forget_random`` would raise one.
+    """
+    requests = check_whole("requests", requests, least=1)
+    size = size_of(images, count=count, fraction=fraction)
+    if requests * size >= len(images):
+        raise ValueError(
+            f"{requests} requests of {size} ask for {requests * size} of {len(images)} images: at "
+            "least one must be retained, so ask for fewer"
+        )
+    order, splits = order_of(len(images), seed), []
+    for start in range(0, requests * size, size):
+        retained, own = order[start + size :], order[start : start + size]
+        splits.append(Split(*(images.select(part.sort().values) for part in (retained, own))))
+    return splits
+
+
+def forget_groups(
+    images: Images, chosen: int | Iterable[int], *, groups: Tensor | Iterable[int] | None = None
+) -> Split:
+    """Forget all images of one group or of several, such as a writer or an identity.
+
+    Args:
+        images: training set.
+        chosen: numbers of the groups.
+        groups: group of each image, (N,), whole numbers; by default those that the images carry.
+
+    Raises:
+        ValueError: if the images have no groups, one does not exist, or none or all are named.
+    """
+    groups = images.groups if groups is None else checked_groups(groups, len(images))
+    if groups is None:
+        raise ValueError("the images have no groups: give one whole number per image, groups=")
+    chosen = torch.tensor(class_list(chosen), dtype=torch.long)
+    missing = chosen[~torch.isin(chosen, groups)].tolist()
+    if missing:
+        found = groups.unique().tolist()
+        shown = ", ".join(map(str, found[:20])) + (", …" if len(found) > 20 else "")
+        raise ValueError(f"there is no group {missing[0]}: the groups are {shown}")
+    return _split(images, torch.isin(groups, chosen))
 
 
 def forget_indices(images: Images, indices: Iterable[int] | Tensor) -> Split:

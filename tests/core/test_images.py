@@ -56,6 +56,17 @@ def test_what_is_not_a_set_of_images_is_refused(images, labels, options, words):
         Images(images, labels, **options)
 
 
+def test_groups_go_along_with_their_images():
+    images = Images.of(np.zeros((4, 5, 5)), [0, 1, 1, 0], groups=[7, 7, 9, 9])
+    assert images.select([3, 0]).groups.tolist() == [9, 7]
+    assert images.of_classes(1).groups.tolist() == [7, 9]
+    assert images.to("cpu").groups.tolist() == [7, 7, 9, 9]
+    assert Images.of(np.zeros((4, 5, 5)), [0, 1, 1, 0]).select([1]).groups is None
+    for wrong in ([7, 7, 9], [0.5] * 4):
+        with pytest.raises(ValueError, match=r"groups must be integers of shape \(4,\)"):
+            Images.of(np.zeros((4, 5, 5)), [0, 1, 1, 0], groups=wrong)
+
+
 def test_arrays_lists_and_plain_numbers_are_taken():
     pixels = np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2)
     for images in (pixels, pixels.tolist(), torch.tensor(pixels)):

@@ -19,6 +19,7 @@ LABELS, VALUES, OTHERS = np.array([0, 0, 1, 1, 1, 2]), *draw.integers(-30, 30, (
     draw.integers(0, 30, (2, 12)) / 8,
     draw.integers(1, 16, (4, 3)) / 16,
 )
+FLAGS = draw.integers(0, 2, (4, 3))
 LABELLED = {"logits": LOGITS, "labels": LABELS}
 PAIR = {"logits_a": LOGITS, "logits_b": OTHER_LOGITS}
 SAMPLES = {"unlearned": VALUES, "retrained": OTHERS}
@@ -60,7 +61,8 @@ GOOD = {
         "floor": 0.1,
     },
     "logit_scaled_confidence": LABELLED,
-    "memorisation": {"trained": VALUES, "retrained": OTHERS},
+    "memorisation": {"correct": FLAGS, "member": 1 - FLAGS},
+    "memorisation_of_set": {"trained": VALUES, "retrained": OTHERS},
     "membership_attack": {
         "forget_losses": LOSSES,
         "test_losses": MORE_LOSSES,
@@ -141,6 +143,11 @@ OF_FRACTIONS = OF_ARRAYS | {
     "losses": lambda x: -4 * np.log(x),
     "negative": lambda x: -x,
 }
+OF_FLAGS = {kind: make for kind, make in OF_ARRAYS.items() if "bool" not in kind} | {
+    "a half": lambda x: x / 2,
+    "one row": lambda x: x[0],
+    "one example too few": lambda x: x[:, 1:],
+}
 OF_LOSSES = OF_ARRAYS | {
     "negative": lambda x: x - 1,
     "a column": lambda x: x[:, None],
@@ -195,6 +202,7 @@ OF_SUFFIX = {
     "labels": OF_LABELS,
     **dict.fromkeys(("accuracy", "confidence", "population"), OF_FRACTIONS),
     "losses": OF_LOSSES,
+    **dict.fromkeys(("correct", "member"), OF_FLAGS),
 }
 
 
@@ -221,7 +229,7 @@ def call(metric, **changed):
 
 
 def test_every_metric_is_tried():
-    assert set(GOOD) == set(metrics.__all__) - {"ForgettingQuality"}
+    assert set(GOOD) == set(metrics.__all__) - {"ForgettingQuality", "Memorisation"}
     for metric in GOOD:
         call(metric)
 
@@ -280,7 +288,7 @@ LABELLED_METRICS = (
     "accuracy confusion_matrix per_class_accuracy cross_entropies logit_scaled_confidence"
 )
 PAIR_METRICS = "js_divergence activation_distance zero_retrain_forgetting"
-SAMPLE_METRICS = "forgetting_quality u_lira klom memorisation"
+SAMPLE_METRICS = "forgetting_quality u_lira klom memorisation_of_set"
 WORDS = [
     (LABELLED_METRICS, (LOGITS * np.nan, LABELS), "NaN or infinite"),
     (LABELLED_METRICS, (LOGITS[:0], LABELS[:0]), r"S at least 1, not \(0, 4\)"),

@@ -9,7 +9,7 @@ from scipy.special import expit
 from scipy.stats import entropy, norm
 from sklearn.metrics import roc_auc_score
 
-from unlearning.metrics import klom, memorisation, rmia, roc, u_lira
+from unlearning.metrics import klom, rmia, roc, u_lira
 
 
 def test_roc_by_hand():
@@ -98,12 +98,6 @@ def test_rmia_is_its_literal_definition():
     found = rmia(*tensors, gamma=1.1, offline_a=0.3)
     np.testing.assert_allclose(found, wanted / 7)
     assert 0 < found.mean() < 1
-
-
-def test_memorisation_is_what_training_on_an_example_adds_to_its_probability():
-    p_in, p_out = np.array([[0.9, 0.5], [0.7, 0.5]]), np.array([[0.1, 0.5]])
-    logits = [np.log(p / (1 - p)) for p in (p_in, p_out)]
-    assert memorisation(*logits) == pytest.approx([0.7, 0])
 
 
 def test_klom_by_hand():

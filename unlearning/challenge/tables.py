@@ -16,7 +16,8 @@ from ..metrics.forgetting_quality import (
     challenge_score,
     forgetting_quality,
 )
-from ..metrics.per_example import klom, memorisation, rmia, roc, u_lira
+from ..metrics.memorisation import memorisation_of_set
+from ..metrics.per_example import klom, rmia, roc, u_lira
 from .costs import TIME
 from .scoring import Arrays, utility
 
@@ -111,7 +112,7 @@ def attack_table(
 
     RMIA is offline. The first half of the unseen images is its population, the second half are the
     non-members. "Most exposed" is the tenth of the images that is memorised most, if there are
-    originals to tell: see ``memorisation``.
+    originals to tell: see ``memorisation_of_set``.
 
     Args:
         measured: as ``quality_table``.
@@ -151,7 +152,7 @@ def most_exposed(trained: Arrays, retrained: Arrays) -> np.ndarray:
     Args:
         trained, retrained: what ``score_arrays`` keeps of networks with and without them.
     """
-    memorised = memorisation(trained["confidences"], retrained["confidences"])
+    memorised = memorisation_of_set(trained["confidences"], retrained["confidences"])
     return np.argsort(-memorised, kind="stable")[: math.ceil(EXPOSED * len(memorised))]
 
 

@@ -31,10 +31,12 @@ class Images:
             (image / 255 - mean) / std.
         mirror: whether a mirrored image still belongs to its class, as a cat does and a 5 does not.
         indices: position of each image in the set that it was taken from, (N,).
+        groups: writer or identity of each image, whole numbers, (N,); None if nobody noted them.
 
     Raises:
         ValueError: if images are not uint8 (N, C, H, W), there are none, labels are out of range,
-            there are not as many means or deviations as channels, or one cannot be used.
+            there are not as many means or deviations as channels, or one cannot be used, or
+            there is not one group per image.
     """
 
     images: Tensor
@@ -44,6 +46,7 @@ class Images:
     std: tuple[float, ...] = (1.0,)
     mirror: bool = False
     indices: Tensor = None
+    groups: Tensor | None = None
 
     def __post_init__(self):
         images = _checked_images(self.images)
@@ -58,7 +61,9 @@ class Images:
         labels = _checked_labels(self.labels, len(images)).to(images.device)
         classes = _checked_classes(self.classes, labels)
         indices = torch.arange(len(images)) if self.indices is None else self.indices
+        groups = None if self.groups is None else checked_groups(self.groups, len(images))
         found = {"images": images, "labels": labels, "classes": classes, "indices": indices}
+        found |= {"groups": groups}
         for name, value in {**found, "mean": mean, "std": std}.items():
             object.__setattr__(self, name, value)
 
@@ -73,6 +78,7 @@ class Images:
         std: float | tuple[float, ...] = (1.0,),
         mirror: bool = False,
         layout: str | None = None,
+        groups: Any = None,
     ) -> Images:
         """Read your own images into memory.
 
@@ -90,13 +96,15 @@ class Images:
             mean, std, mirror: as ``Images``.
             layout: of arrays: "NHW", "NCHW" or "NHWC"; by default the axis of size 1, 3 or 4 holds
                 the channels.
+            groups: as ``Images``.
 
         Raises:
             ValueError: if images cannot be read by position, differ in shape, are normalised
                 already, or do not fit into memory; or if ``Images`` would raise one.
         """
         pixels, own_labels, names = read_images(x, labels, layout)
-        return cls(pixels, own_labels, tuple(classes) or names, mean, std, mirror)
+        names = tuple(classes) or names
+        return cls(pixels, own_labels, names, mean, std, mirror, groups=groups)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -135,6 +143,7 @@ class Images:
             images=self.images.index_select(0, there),
             labels=self.labels.index_select(0, there),
             indices=self.indices[positions],
+            groups=None if self.groups is None else self.groups[positions],
         )
 
     def of_classes(self, classes: int | Iterable[int]) -> Images:
@@ -214,13 +223,26 @@ def _checked_images(images: Any) -> Tensor:
 
 
 def _checked_labels(labels: Any, count: int) -> Tensor:
-    labels = as_tensor(labels, "labels")
-    if labels.shape != (count,) or labels.is_floating_point() or labels.is_complex():
+    return _whole_numbers("labels", labels, count, "class number")
+
+
+def checked_groups(groups: Any, count: int) -> Tensor:
+    """The group of each image, (N,), long, on the CPU.
+
+    Raises:
+        ValueError: if they are not whole numbers, one per image.
+    """
+    return _whole_numbers("groups", groups, count, "writer or identity").cpu()
+
+
+def _whole_numbers(name: str, values: Any, count: int, each: str) -> Tensor:
+    values = as_tensor(values, name)
+    if values.shape != (count,) or values.is_floating_point() or values.is_complex():
         raise ValueError(
-            f"labels must be integers of shape ({count},), not {labels.dtype} of shape "
-            f"{tuple(labels.shape)}: one class number per image"
+            f"{name} must be integers of shape ({count},), not {values.dtype} of shape "
+            f"{tuple(values.shape)}: one {each} per image"
         )
-    return labels.long()
+    return values.long()
 
 
 def _checked_classes(classes: Iterable[str], labels: Tensor) -> tuple[str, ...]:

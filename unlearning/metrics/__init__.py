@@ -14,12 +14,14 @@ from .forgetting_quality import (
 )
 from .gaps import average_gap, tug_of_war
 from .membership import confidence_attack, membership_attack
-from .per_example import klom, memorisation, rmia, roc, u_lira
+from .memorisation import Memorisation, memorisation, memorisation_of_set
+from .per_example import klom, rmia, roc, u_lira
 from .relearn import relearn_time
 from .svc_attacks import svc_attacks
 
 __all__ = [
     "ForgettingQuality",
+    "Memorisation",
     "accuracy",
     "activation_distance",
     "attack_at",
@@ -34,6 +36,7 @@ __all__ = [
     "logit_scaled_confidence",
     "membership_attack",
     "memorisation",
+    "memorisation_of_set",
     "per_class_accuracy",
     "relearn_time",
     "rmia",

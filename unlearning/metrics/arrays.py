@@ -17,18 +17,34 @@ def as_numpy(array: Array, name: str) -> np.ndarray:
     Raises:
         ValueError: if they are of another type, such as bool, or cannot be read as one array.
     """
+    found = _dense(array, name)
+    if found.dtype.kind not in "iuf":
+        raise ValueError(f"{name} must be integers or floats, not of type {found.dtype}")
+    return found
+
+
+def as_flags(array: Array, name: str) -> np.ndarray:
+    """An array of bool, or one of the numbers 0 and 1, as bool.
+
+    Raises:
+        ValueError: if it holds anything else.
+    """
+    found = _dense(array, name)
+    if found.dtype.kind not in "biuf" or not np.isin(found, (0, 1)).all():
+        raise ValueError(f"{name} must be true or false, 1 or 0, in every place")
+    return found.astype(bool)
+
+
+def _dense(array: Array, name: str) -> np.ndarray:
     if isinstance(array, np.ma.MaskedArray):
         raise ValueError(f"{name} has a mask, which would be lost: give the entries that count")
     try:
-        found = _read(array)
+        return _read(array)
     except (TypeError, ValueError, RuntimeError):  # rows of several lengths, a sparse tensor
         kind = type(array).__name__
         raise ValueError(
             f"{name} cannot be read from this {kind}: give one dense array of numbers"
         ) from None
-    if found.dtype.kind not in "iuf":
-        raise ValueError(f"{name} must be integers or floats, not of type {found.dtype}")
-    return found
 
 
 def _read(array: Array) -> np.ndarray:

@@ -244,32 +244,6 @@ def klom(
     return entropy(p, q, axis=1)  # scales both to sum to 1
 
 
-def memorisation(trained: Array, retrained: Array) -> np.ndarray:
-    """How much better networks know each example that were trained on it than those that were not.
-
-    mem(x) = E[p_y(x) | x in the training set] - E[p_y(x) | x not in it], in [-1, 1]: 0 for what is
-    known anyway, near 1 for a mislabelled example that a network has learnt by heart. Its standard
-    error is at most sqrt(1 / (4 N) + 1 / (4 M)).
-
-    Source: Feldman and Zhang, What Neural Networks Memorize and Why, NeurIPS 2020, arXiv
-    2008.03703, equation 1, with the probability of the label in place of being right.
-
-    Args:
-        trained: ``logit_scaled_confidence`` of each example, (N, S), one row per network.
-        retrained: the same for networks that never saw any of these examples, (M, S).
-
-    Returns:
-        (S,).
-
-    Raises:
-        ValueError: if a side has no networks, the examples differ in number, there are none, or a
-            value is not finite.
-    """
-    sides = check_samples(trained, retrained, least=1)
-    known, unseen = (expit(side).mean(0) for side in sides)
-    return known - unseen
-
-
 def _fractions_in_bins(
     values: np.ndarray, low: np.ndarray, high: np.ndarray, bins: int
 ) -> np.ndarray:
