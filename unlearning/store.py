@@ -30,7 +30,7 @@ from .scenarios import Scenario, choose
 from .splitting import Split
 from .training import digest_of_images, fresh_network, identity_of_own, load_or_train, predict
 
-AGAIN = 10_000  # added to a seed for the second retrained network, which gives the noise floor
+AGAIN = 10_000  # added to a seed for networks trained again, which give the noise floor
 
 Key = tuple[str, str, int]  # of a network: name, scenario, seed
 
@@ -118,12 +118,12 @@ class NetworkStore:
         return images.batches(shuffle=True, seed=seed, **options)
 
     def trained(self, name: str, scenario: str, seed: int) -> Timed:
-        """The network "original", "retrained" or "retrained again", and its seconds."""
-        is_original = name == "original"
+        """The network "original" or "retrained", or either "again", and its seconds."""
+        is_original = name.startswith("original")
         own = self._of(scenario)
         images = own.labelled(self.train) if is_original else own.split(self.train, seed).retain
         folder = (is_original and self.artifacts) or self.folder
-        own_seed = seed + AGAIN if name == "retrained again" else seed
+        own_seed = seed + AGAIN if name.endswith("again") else seed
         return load_or_train(images, seed=own_seed, folder=folder, **self.training)
 
     def measured_method(
