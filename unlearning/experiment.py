@@ -48,6 +48,7 @@ def prepare(
     n_jobs: int | None = 1,
     folder: Path | str = CHECKPOINTS,
     artifacts: Path | str | None = None,
+    keep_networks: bool = False,
     **training: Any,
 ) -> Experiment:
     """Train or load, for every scenario and seed, the original and the retrained network.
@@ -78,6 +79,8 @@ def prepare(
         folder: for checkpoints and measurements; a stopped run continues from there.
         artifacts: another folder for originals and measurements; in that of results, those that the
             repo ships are read as well.
+        keep_networks: whether unlearned networks are kept in ``folder``, so that another experiment
+            finds them which does the same and measures more.
         **training: ``epochs``, ``lr`` and other arguments of ``load_or_train``.
 
     Raises:
@@ -99,6 +102,7 @@ def prepare(
         n_jobs=n_jobs,
         folder=Path(folder),
         artifacts=Path(artifacts) if artifacts else None,
+        keep_networks=keep_networks,
     )
     experiment.sizes()  # a split that cannot be made is refused before training
     wanted = {"original again": original_again, "retrained again": noise_floor}
