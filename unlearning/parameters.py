@@ -116,7 +116,7 @@ RULES = {  # a pattern that the whole name must match -> what its value must be
         "True, False or 'alternate'",
         lambda value: isinstance(value, bool) or value == "alternate",
     ),
-    "SHIP": _Rule("True or False", lambda value: isinstance(value, bool)),
+    "SHIP|KEEP": _Rule("True or False", lambda value: isinstance(value, bool)),
     "BATCH_SIZE|NETWORKS|STARTS|ROUNDS|LAST_LAYERS|FORGET_COUNT|SLICES|(.*_)?EPOCHS": COUNT,
     "(.*_)?(LR|ALPHA|SIGMA|DECAY|EPSILON)": POSITIVE,
     "(.*_)?RATIO": SHARE,
