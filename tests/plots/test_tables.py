@@ -3,7 +3,9 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 
 from unlearning import plots
 from unlearning.report import differences
@@ -70,6 +72,27 @@ def test_23_stages_are_all_drawn_and_stay_within_0_and_100(tables, mean, ends):
     assert [bar.get_height() for bar in axis.containers[-1]] == [100 * mean] * 23
     assert [text.get_text() for text in axis.texts] == [f"{100 * mean:.1f}"] * 23
     assert axis.containers[0].lines[2][0].get_segments()[0][:, 1] == pytest.approx(ends)
+
+
+def test_a_matrix_is_readable_in_every_cell_and_alike_on_both_sides_of_1():
+    ratios = pd.DataFrame({"x": [1.0, 16, np.nan], "y": [0.5, 2, 1000]}, list("abc"))
+    marks = pd.DataFrame({"x": ["=", "", ""], "y": ["=", "?", ""]}, list("abc"))
+    (axis,) = plots.matrix(ratios, marks, title="t").axes
+    found = [text.get_text() for text in axis.texts]
+    assert found == ["1.0=", "0.5=", "16", "2.0?", "–", "1000"]
+    image = axis.images[0]
+    at = image.get_array()
+    assert at[0, 0] == 0 and at[0, 1] == -at[1, 1] and at[1, 0] == at[2, 1]
+    for text, level in zip(axis.texts, at.flatten(), strict=True):
+        if text.get_text() != "–":
+            ours, theirs = _light(to_rgba(text.get_color())), _light(image.to_rgba(level))
+            assert (max(ours, theirs) + 0.05) / (min(ours, theirs) + 0.05) > 4.5  # WCAG, AA
+
+
+def _light(rgba):
+    """Relative luminance, as the Web Content Accessibility Guidelines 2.1 define it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgba[:3]]
+    return np.dot(linear, (0.2126, 0.7152, 0.0722))
 
 
 def test_per_class_writes_accuracies_in_cells():
