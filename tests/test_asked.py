@@ -65,7 +65,7 @@ def test_everywhere_is_the_geometric_mean_and_counts():
     assert table["times the floor"].tolist() == pytest.approx([2, 3, 4])
     assert table.loc["near"].drop("times the floor").to_list() == [pytest.approx(4), "two", 1, 2]
     assert table.loc["wild", "of"] == 1
-    assert asked.nearest(table, 2) == "near 2.0, wild 3.0"
+    assert asked.nearest(table) == "near 2.0, far 4.0"  # wild was measured in one
 
 
 def sequence(**drifts):
@@ -83,10 +83,10 @@ def sequence(**drifts):
 
 
 def test_changes_are_from_first_to_last_seed_by_seed_beyond_the_floor():
-    runs = sequence(still=(0.01, 0.01), drifts=(0.11, 0.5), noisy=(0.015, 1), returns=(-0.09, 0.5))
+    runs = sequence(still=(0.01, 0.01), drifts=(0.11, 0.5), noisy=(0.015, 1), returns=(-0.08, 0.5))
     found = asked.changes(runs, "request", JS, beyond="retrained again")
-    assert list(found.index) == ["drifts", "returns", "noisy", "still"]
-    assert found["change"].tolist() == pytest.approx([0.2, -0.2, 0.01, 0], abs=1e-9)
+    assert list(found.index) == ["drifts", "returns", "noisy", "still"]  # by p
+    assert found["change"].tolist() == pytest.approx([0.2, -0.18, 0.01, 0], abs=1e-9)
     spread = pd.Series(NOISE).std()  # of two steps at half of it, and of two at all of it
     t = 2.5706  # 0.975 quantile of Student's t with 5 degrees of freedom
     wide = t * spread / math.sqrt(6)

@@ -82,11 +82,11 @@ def everywhere(found: AgainstFloor) -> pd.DataFrame:
 
 
 def nearest(table: pd.DataFrame, count: int = 3) -> str:
-    """The first methods of a table of ``everywhere``, as a title has them.
+    """The first methods of a table of ``everywhere`` that were measured in most scenarios.
 
     Example: "random mask 1.1, l1-sparse 1.3".
     """
-    shown = table["times the floor"].dropna().head(count)
+    shown = table.loc[table["of"] == table["of"].max(), "times the floor"].head(count)
     return ", ".join(f"{name} {times:.1f}" for name, times in shown.items())
 
 
@@ -123,8 +123,8 @@ def changes(
         beyond: a method whose change is taken away from that of all others.
 
     Returns:
-        One row per method, the largest change first: the means at both ends, the change, half of
-        its 95 % interval, all in per cent where the number is, and a verdict in words.
+        One row per method, the smallest p first: the means at both ends, the change, half of its
+        95 % interval, all in per cent where the number is, and a verdict in words.
 
     Raises:
         ValueError: if there is one value alone, or ``beyond`` was not measured.
@@ -141,10 +141,11 @@ def changes(
         change = change.sub(change[beyond], axis=0).drop(columns=beyond)
     if number in DISTANCES:
         change = change.drop(columns=YARDSTICK, errors="ignore")  # 0 by definition
-    corrected = holm({name: p_value(change[name]) for name in change})
+    p = pd.Series({name: p_value(change[name]) for name in change})
+    corrected = holm(p.to_dict())
     ends = {f"{along} {at:g}": own.mean() for at, own in ((values[0], first), (values[-1], last))}
     found = pd.DataFrame({**ends, "change": change.mean(), "half95": change.agg(half_width)})
-    found = found.loc[change.mean().sort_values(key=abs, ascending=False, kind="stable").index]
+    found = found.loc[p.sort_values(kind="stable").index]
     found["verdict"] = [_word(found["change"][name], corrected[name]) for name in found.index]
     return found
 
@@ -156,7 +157,7 @@ def _word(change: float, p: float) -> str:
 
 
 def told(found: pd.DataFrame, name: str | None = None, digits: int = 3) -> str:
-    """A method's row of ``changes``, as a title has it; by default that of the largest change.
+    """A method's row of ``changes``, as a title has it; by default that of the surest change.
 
     Example: "NegGrad+ +0.120 ± 0.034 (rises, p = 0.010)".
     """
