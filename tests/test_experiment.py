@@ -1,5 +1,6 @@
 """An experiment: rows are keyed and replaced, made once, kept, compared with retraining."""
 
+import copy
 import subprocess
 import sys
 import time
@@ -197,6 +198,25 @@ def test_more_numbers_are_measured_for_every_row(tiny, tmp_path):
     setting = setting_of(tiny, tmp_path, more=more)
     setting.run("fine-tuning", fine_tune)
     assert {row["weights_in_first_layer"] for row in setting.rows.values()} == {64.0 * 128}
+
+
+def test_more_numbers_may_ask_for_the_networks_of_their_row(tiny, tmp_path):
+    def distance(model, split, test, *, scale, original, retrained):
+        def to(other):
+            pairs = zip(model.parameters(), other.parameters(), strict=True)
+            return scale * sum(float((a - b).detach().abs().sum()) for a, b in pairs)
+
+        return {"to_original": to(original), "to_retrained": to(retrained)}
+
+    setting = setting_of(tiny, tmp_path, more=partial(distance, scale=2.0))
+    setting.run("nothing", lambda model: copy.deepcopy(model))
+    for (name, of, seed), row in setting.rows.items():
+        assert (row["to_original"] == 0) == (name in ("original", "nothing"))
+        assert (row["to_retrained"] == 0) == (name == "retrained")
+        expected = row_of(setting, "retrained", of, seed)["to_original"]
+        assert name != "original" or row["to_retrained"] == pytest.approx(expected)
+    alike = {row_of(setting, "original", seed=seed)["to_retrained"] for seed in (0, 1)}
+    assert len(alike) == 2  # each seed has a retrained network of its own
 
 
 def test_two_processes_give_the_same_rows_as_this_one(setting, tiny, tmp_path):

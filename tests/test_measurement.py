@@ -230,12 +230,13 @@ def test_every_seed_is_made_once_and_measured_with_its_own_split(tiny, test):
     def split(seed):
         return forget_random(tiny, count=20, seed=seed)
 
-    def more(network, split, test):
-        return {"share": len(split.forget) / len(test)}
+    def more(network, split, test, seed):
+        return {"share": len(split.forget) / len(test), "own_seed": float(seed)}
 
     arrays = measure_seeds(make, split, test, more=more)([3, 7])
     assert made == [3, 7] and arrays["seconds"].tolist() == [3.5, 7.5]
     assert arrays["share"].tolist() == [20 / len(test)] * 2
+    assert arrays["own_seed"].tolist() == [3, 7]
     assert set(arrays["torch"]) <= {torch.__version__.partition("+")[0]} and all(arrays["device"])
     for place, seed in enumerate((3, 7)):
         own = Measurement.from_arrays({name: array[place] for name, array in arrays.items()})

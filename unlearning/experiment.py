@@ -16,7 +16,6 @@ from torch import nn
 from . import report
 from .core.devices import pick_device
 from .core.files import CHECKPOINTS
-from .core.images import Images
 from .core.loop import Diverged
 from .core.progress import Progress
 from .data import train_and_test
@@ -25,7 +24,6 @@ from .many import Arrays, check_seeds
 from .measurement import Measurement, compared
 from .models import check_network, name_of
 from .scenarios import Scenario, choose, scenarios_of
-from .splitting import Split
 from .store import Key, NetworkStore
 from .training import fresh_network
 
@@ -44,7 +42,7 @@ def prepare(
     test_size: int | None = None,
     batch_size: int = 64,
     augment: bool | str = False,
-    more: Callable[[nn.Module, Split, Images], dict[str, float]] | None = None,
+    more: Callable[..., dict[str, float]] | None = None,
     noise_floor: bool = True,
     n_jobs: int | None = 1,
     folder: Path | str = CHECKPOINTS,
@@ -70,7 +68,8 @@ def prepare(
         train_size, test_size: take fixed, class-balanced subsets, as ``load``.
         batch_size, augment: as ``Images.batches``, for training and unlearning alike.
         more: ``more(model, split, test)`` -> further numbers for every row; ``test`` is a ``Split``
-            where subclasses or wrong labels are forgotten.
+            where subclasses or wrong labels are forgotten. If it has a parameter ``original`` or
+            ``retrained``, it is given that network of the row's scenario and seed.
         noise_floor: False leaves out the networks that are retrained again.
         n_jobs: processes, as ``run_many``; 1 works in this one.
         folder: for checkpoints and measurements; a stopped run continues from there.

@@ -168,7 +168,7 @@ def measure_seeds(
     test: Images | Split,
     *,
     keep: Callable[[Measurement], dict[str, np.ndarray]] = Measurement.arrays,
-    more: Callable[[nn.Module, Split, Images], dict[str, float]] | None = None,
+    more: Callable[[nn.Module, Split, Images, int], dict[str, float]] | None = None,
     attacks: bool = True,
     untrained: Callable[[], nn.Module | None] = lambda: None,
 ) -> Callable[[list[int]], dict[str, np.ndarray]]:
@@ -179,7 +179,7 @@ def measure_seeds(
         split: ``split(seed)`` -> what that network was to retain and to forget.
         test: test images, as ``measure``.
         keep: what is kept of a measurement, as arrays by name.
-        more: ``more(model, split, test)`` -> further numbers of a network.
+        more: ``more(model, split, test, seed)`` -> further numbers of a network.
         attacks: as ``measure``.
         untrained: makes the network that ``measure`` is given by this name.
 
@@ -193,7 +193,7 @@ def measure_seeds(
         own_split = split(seed)
         measured = measure(network, own_split, test, attacks=attacks, untrained=untrained())
         if more is not None:
-            measured.numbers.update(more(network, own_split, test))
+            measured.numbers.update(more(network, own_split, test, seed))
         texts = {name: np.array(text, "U64") for name, text in machine().items()}
         return {**keep(measured), "seconds": np.float64(seconds), **texts}
 

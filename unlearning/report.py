@@ -101,7 +101,9 @@ def in_per_cent(name: str) -> bool:
 
 def heading(name: str) -> str:
     """Human-readable name of a number, with its unit."""
-    words = name.replace("_", " ").replace("zrf", "ZRF").replace("js ", "JS ")
+    words = name.replace("_", " ")
+    for plain, usual in {"zrf": "ZRF", "js ": "JS ", "cka ": "CKA ", "knn ": "kNN "}.items():
+        words = words.replace(plain, usual)
     return f"{words} (%)" if in_per_cent(name) else words
 
 

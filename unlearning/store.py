@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from copy import deepcopy
@@ -178,17 +179,32 @@ class NetworkStore:
         """``more``, and the accuracy on what a scenario reads besides."""
         besides = scenario.also_read(self.train)
 
-        def more(model: nn.Module, split: Split, test: Images | Split) -> dict[str, float]:
+        def more(
+            model: nn.Module, split: Split, test: Images | Split, seed: int
+        ) -> dict[str, float]:
             read = {name: predict(model, own.sequential_batches()) for name, own in besides.items()}
             found = {f"{name}_accuracy": accuracy(*outputs) for name, outputs in read.items()}
-            return found | (self.more(model, split, test) if self.more else {})
+            further = self._further(scenario.name, model, split, test, seed) if self.more else {}
+            return found | further
 
-        return more if besides else self.more
+        return more if besides or self.more else None
 
     @property
     def _labelled(self) -> Images:
         """The training images as the first scenario labels them, which networks must fit."""
         return next(iter(self.scenarios.values())).labelled(self.train)
+
+    def _further(
+        self, scenario: str, model: nn.Module, split: Split, test: Images | Split, seed: int
+    ) -> dict[str, float]:
+        """The numbers of ``more``, given the networks of this seed that it asks for by name."""
+        of_seed = {
+            "original": partial(self.original, seed, scenario),
+            "retrained": partial(self.retrained, scenario, seed),
+        }
+        wanted = inspect.signature(self.more).parameters
+        networks = {name: made() for name, made in of_seed.items() if name in wanted}
+        return self.more(model, split, test, **networks)
 
     def _untrained(self) -> nn.Module | None:
         """A network of one's own as it is made; None if a name says which."""
