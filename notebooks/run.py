@@ -253,13 +253,11 @@ def clean(notebook: NotebookNode) -> NotebookNode:
         tags = cell.metadata.get("tags")
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not blank(output)]
+            for output in cell.outputs:
+                if output.output_type == "stream":  # a progress bar overwrites its own line
+                    output.text = re.sub(r"[^\n]*\r", "", output.text)
+            cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
     return notebook
-
-
-def blank(output: NotebookNode) -> bool:
-    """Return whether an output is only what a progress bar left when it disappeared."""
-    return output.output_type == "stream" and not output.text.strip()
 
 
 def write(path: Path, notebook: NotebookNode) -> None:

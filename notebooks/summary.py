@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from unlearning.claims import at_the_floor, claims
 from unlearning.core.files import ROOT, SAVED, atomic_write, slug
+from unlearning.inside import LIKENESS, QUESTIONS
 from unlearning.plots import trade_off
 from unlearning.report import STANDARD, readable, setting_name, table
 
@@ -35,6 +36,7 @@ CAPTION = (
     "class 5 (*test* is then over the other nine); mean ± standard deviation over {seeds} seeds."
 )
 MORE = ["all_test_accuracy", "zrf", "relearn_steps"]  # numbers that some notebooks add
+MORE += [name for names in QUESTIONS.values() for name in names if name not in STANDARD] + LIKENESS
 FIGURE = RESULTS / "summary.png"
 
 

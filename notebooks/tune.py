@@ -5,7 +5,8 @@ examples:
   python notebooks/tune.py "random mask" UNSIR    only these
   python notebooks/tune.py -p DATASET fashion_mnist --trials 8    another set, fewer trials
   python notebooks/tune.py --preset cifar10-airbench --trials 8 --no-strip --seeds 100
-                                                  the network of CIFAR-10: about four hours
+                                                  the network of CIFAR-10: about five hours;
+                                                  ten minutes on an H200 with --jobs 12
 
 The recipe is that of notebook 08, with a preset or parameters of your own as run.py takes them.
 Every method has one Optuna study (TPE) of as many trials for each of two scenarios: a tenth of the

@@ -5,7 +5,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from unlearning.claims import at_the_floor, claim, claimed_gains, claims, holm, p_value
+from unlearning.claims import (
+    at_the_floor,
+    claim,
+    claimed_gains,
+    claims,
+    holm,
+    p_value,
+    verdicts,
+)
 
 SEEDS = range(8)
 
@@ -50,6 +58,27 @@ def test_a_method_that_collapses_for_some_seeds_is_not_called_close():
         assert found.loc["wild", column].startswith("too spread to tell, p = ")
     assert at_the_floor(found) == ["steady"]
     assert "not told from" not in claim([*rows, *collapsing], "js_to_retrained")
+
+
+def test_verdicts_of_several_numbers_are_counted_beside_that_on_the_original():
+    rows = rows_of(original=0.5, far=0.03, near=0.02, floor=0.01, inside=0.005)
+    rows += [{"method": "wild", "seed": s, "js_to_retrained": 0.9 * (s < 2)} for s in SEEDS]
+    for row in rows:
+        row["constant"] = 0.5
+    table = verdicts(rows, ["js_to_retrained", "a number of another scenario", "constant"])
+    assert table.index.tolist() == ["JS to retrained", "constant"]
+    first, constant = (row.to_dict() for _, row in table.iterrows())
+    assert first.pop("original").startswith("farther, p")
+    counts = {"farther": 2, "too spread to tell": 1, "no farther": 2}
+    assert first == {"noise floor": "0.010", **counts}
+    assert constant.pop("original").startswith("not told apart")
+    assert constant == {
+        "noise floor": "0.00",
+        **dict.fromkeys(counts, 0),
+        "no farther": 5,
+    }
+    one = verdicts([row for row in rows if row["seed"] == 0], ["js_to_retrained"]).iloc[0]
+    assert one["original"] == "not tested: one seed" and one[list(counts)].sum() == 0
 
 
 def test_a_number_that_is_no_distance_is_compared_with_retrained():

@@ -42,6 +42,8 @@ def test_tuned_values_of_another_network_are_announced(tmp_path, capsys):
     path.write_text(json.dumps({"mnist-cnn": {"a": {"lr": 1}}, "mnist-mlp": {"a": {"lr": 2}}}))
     assert load_tuned(path, "mnist", "mlp") == {"a": {"lr": 2}}
     assert capsys.readouterr().out == ""
+    assert load_tuned(path, "mnist", "mlp-small") == {"a": {"lr": 2}}  # of the same family
+    assert "mnist-mlp-small: the values of mnist-mlp are used" in capsys.readouterr().out
     assert load_tuned(path, "svhn", "torchvision/resnet18") == {"a": {"lr": 1}}
     assert "svhn-torchvision-resnet18" in capsys.readouterr().out
     assert load_tuned(path, "photos", lambda: None) == {"a": {"lr": 1}}

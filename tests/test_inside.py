@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from unlearning import Images, Split, inside, predict, report, train
-from unlearning.claims import claims
+from unlearning.core.statistics import keep_statistics
 from unlearning.data import balanced_subset
 from unlearning.metrics import accuracy
 from unlearning.probing import (
@@ -94,6 +94,14 @@ def test_numbers_are_those_of_probing_on_the_images_that_are_named(found, networ
     few_shown = relearn_from_forgotten({"": model}, split.forget, steps=inside.STEPS)[""]
     retained = relearn_from_retained({"": model}, split.retain, split.forget, steps=inside.STEPS)
     assert own["relearned_8_steps_accuracy"] == few_shown[8]
+    options = {"beside": split.retain, "steps": inside.STEPS}
+    mixed = relearn_from_forgotten({"": model}, split.forget, **options)[""]
+    assert own["mixed_32_steps_accuracy"] == mixed[32]
+    ten = forget_random(split.forget, count=10, seed=0).forget
+    options = {"epochs": 32, "lr": 1e-3, "optimizer": "adam", "schedule": "constant"}
+    taught = train(keep_statistics(copy.deepcopy(model)), ten.batches(10), **options)
+    expected = accuracy(*predict(taught, test.without_classes(3).batches(50)))
+    assert own["others_32_steps_accuracy"] == expected
     assert own["retained_32_steps_accuracy"] == retained.loc[32, ""]
     theirs, _ = features_of(retrained, split.forget.sequential_batches())
     assert own["cka_to_retrained_in_penultimate"] == pytest.approx(linear_cka(forget, theirs))
@@ -105,7 +113,7 @@ def test_single_images_have_no_class_to_be_read_or_relearned(networks, sets):
     retain, forget = forget_random(sets[0].retain, count=12, seed=0)
     ends = {name: networks[name] for name in ("original", "retrained")}
     own = inside.inside(networks["hidden"], Split(retain, forget), sets[1], **ends)
-    asked = [name for name in own if name.startswith(("relearned", "linear", "knn"))]
+    asked = [name for name in own if name.startswith(("relearned", "mixed", "others", "knn"))]
     assert asked == [] and own["distance_in_1"] == 0
     x, unseen = (
         features_of(networks["hidden"], s.sequential_batches())[0] for s in (forget, sets[1])
@@ -156,8 +164,8 @@ def test_curves_and_layers_are_the_means_of_the_rows(rows, found):
     rows[0]["relearned_8_steps_accuracy"] += 0.2
     numbers = report.table(rows)
     curves = inside.relearning(numbers, ["hidden", "unknown", "retrained"])
-    assert list(curves) == ["on ten forgotten images", "on retained images"]
-    few, retained = curves.values()
+    assert list(curves) == [*inside.FORMS]
+    few, _, retained = curves.values()
     assert list(few) == list(retained) == ["hidden", "retrained"]
     assert few.index.tolist() == retained.index.tolist() == [*inside.STEPS]
     assert (few.loc[0] == 0).all()
@@ -173,26 +181,18 @@ def test_curves_and_layers_are_the_means_of_the_rows(rows, found):
     assert layers["CKA to the retrained"].loc["3", "retrained"] == pytest.approx(1)
     assert layers["distance from the original"].loc["1", "hidden"] == 0
     without = report.table([{k: v for k, v in row.items() if "relearned" not in k} for row in rows])
-    assert list(inside.relearning(without, ["hidden"])) == ["on retained images"]
+    assert list(inside.relearning(without, ["hidden"])) == [*inside.FORMS][1:]
 
 
-def test_verdicts_are_those_of_claims_in_the_order_of_the_rows(rows):
+def test_the_table_has_its_columns_under_three_questions(rows):
     setting = report.Tables()
-    setting.scenarios = dict.fromkeys(["class 3", "random 12"])
-    setting.rows = {
-        (row["method"], of, row["seed"]): {**row, "scenario": of}
-        for of in setting.scenarios
-        for row in reversed(rows)  # as ``prepare`` makes them: the yardstick first
-    }
-    for key, row in setting.rows.items():
-        if key[1] == "random 12":
-            del row["knn_probe_accuracy"]
-    table = inside.verdicts(setting)
-    assert table.index.tolist() == [
-        (of, name) for of in setting.scenarios for name in ("hidden", "retrained again")
-    ]
-    expected = claims(rows, "knn_probe_accuracy")["against the noise floor"]
-    column = table["kNN probe accuracy (%)"]
-    assert column["class 3"].to_dict() == expected.to_dict()
-    assert (column["random 12"] == "–").all()
-    assert list(inside.by_question(setting).columns.unique(0)) == list(inside.QUESTIONS)
+    setting.scenarios = {"class 3": None}
+    setting.rows = {(row["method"], "class 3", row["seed"]): row for row in rows}
+    for row in rows:
+        row["scenario"] = "class 3"
+    table = inside.by_question(setting)
+    shown = setting.table(["test_forget_accuracy", "knn_probe_accuracy"])
+    assert list(table.columns.unique(0)) == [*inside.QUESTIONS]
+    knn = table["what it knows", "kNN probe accuracy (%)"]
+    assert knn.tolist() == shown["kNN probe accuracy (%)"].tolist()
+    assert knn["class 3", "hidden"] == f"{100 * rows[0]['knn_probe_accuracy']:.1f} ± 0.0"

@@ -123,8 +123,18 @@ def test_checkpoints_of_earlier_versions_are_found_again(tiny, tmp_path, untrain
     load_or_train(tiny, **RECIPE, folder=tmp_path)
     load_or_train(tiny, **RECIPE | {"model": "torchvision/squeezenet1_1"}, folder=tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names[0] == "mlp-6e289abeb2770c8a.pt"
+    assert names[0] == "mlp-ea79755612feead9.pt"
     assert names[1].startswith("torchvision-squeezenet1_1-")  # and no folder
+
+
+def test_a_checkpoint_is_found_again_though_another_torch_prints_its_layers_differently(
+    tiny, tmp_path, monkeypatch
+):
+    """BatchNorm2d prints ``bias=True`` from torch 2.14 on, which once gave files other names."""
+    made = load_or_train(tiny, **RECIPE | {"model": "cnn"}, folder=tmp_path)
+    monkeypatch.setattr(torch.nn.Module, "__repr__", lambda layer: "printed in another way")
+    again = load_or_train(tiny, **RECIPE | {"model": "cnn"}, folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1 and again.seconds == made.seconds
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Diverged])

@@ -68,7 +68,7 @@ def test_the_table_of_trials_says_what_they_cost_and_how_steep_the_choice_is(tmp
     about = {"scenario": "class 3", "method": "own"}
     runs = [("0", 0.5, 0.1), ("0", 0.3, 0.1), ("1", 0.2, 0.2), ("1", 0.1, 0.2), ("2", 1.0, 0.9)]
     runs += [("x1/3", 0.4, 0.2), ("x3", 1.0, 0.2)]
-    names = ["trial", "average_gap", "share_of_time"]
+    names = ["trial", "average_gap", "share_of_passes"]
     rows = pd.DataFrame([about | dict(zip(names, one, strict=True)) for one in runs])
     rows.to_csv(tmp_path / "mnist-cnn.csv", index=False)
     for dataset in ("mnist", "of no file"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, product
 
 import numpy as np
@@ -13,6 +13,11 @@ from .report import LAST, RATIOS, differences, heading, in_per_cent
 
 LEVEL = 0.05
 FLOOR, YARDSTICK = LAST
+KINDS = {  # of verdicts, by how they begin
+    "farther": ("farther",),
+    "too spread to tell": ("too spread",),
+    "no farther": ("not told apart", "closer"),
+}
 DISTANCES = ("js_to_retrained", "activation_distance", "average_gap")  # 0 for the yardstick itself
 
 
@@ -89,6 +94,32 @@ def at_the_floor(found: pd.DataFrame) -> list[str]:
     """The methods in a table of ``claims`` that are no farther from retraining than the floor."""
     verdicts = found["against the noise floor"].drop(FLOOR, errors="ignore")
     return list(verdicts.index[~verdicts.str.startswith(("farther", "too spread"))])
+
+
+def verdicts(rows: Sequence[Mapping], numbers: Iterable[str]) -> pd.DataFrame:
+    """What several numbers tell: the verdict on the original, and counts of those on methods.
+
+    If not even the original is farther from retraining than the noise floor by a number, that
+    number tells nothing of methods, or there are too few seeds.
+
+    Args:
+        rows: as ``claims`` takes them, with the row "original".
+        numbers: which ones; those that were not measured are left out.
+
+    Returns:
+        One row per number: the distance of the "noise floor", the "original" against it, and how
+        many methods are "farther", "too spread to tell", and "no farther".
+    """
+    found = {}
+    for number in numbers:
+        if any(number in row for row in rows):
+            compared = claims(rows, number)
+            against = compared["against the noise floor"].drop(FLOOR)
+            told = {"noise floor": compared.loc[FLOOR].iloc[0], "original": against.pop("original")}
+            for name, words in KINDS.items():
+                told[name] = int(against.str.startswith(words).sum())
+            found[heading(number)] = told
+    return pd.DataFrame.from_dict(found, "index")
 
 
 def claimed_gains(

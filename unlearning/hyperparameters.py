@@ -90,8 +90,8 @@ def load_tuned(
 ) -> dict[str, dict]:
     """The hyperparameters that ``tune.py`` chose: name of a method -> its values.
 
-    Where none were chosen for this data set and network, those of MNIST and the CNN are returned,
-    and a line says so.
+    Where none were chosen for this data set and network, those of a network of its family are
+    returned ("airbench" for "airbench-small"), or those of MNIST and the CNN, and a line says so.
 
     Raises:
         ValueError: if the file cannot be read.
@@ -101,9 +101,10 @@ def load_tuned(
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}): restore it, or run tune.py") from error
     key = f"{dataset}-{slug(name_of(model))}"
-    if key not in known:
-        print(f"nothing was tuned for {key}: the values of mnist-cnn are used")
-    return known.get(key, known["mnist-cnn"])
+    found = next(name for name in (key, key.rpartition("-")[0], "mnist-cnn") if name in known)
+    if found != key:
+        print(f"nothing was tuned for {key}: the values of {found} are used")
+    return known[found]
 
 
 def tuning(folder: Path | str, dataset: str, model: str | Callable[[], nn.Module]) -> pd.DataFrame:
@@ -115,9 +116,9 @@ def tuning(folder: Path | str, dataset: str, model: str | Callable[[], nn.Module
 
     Returns:
         One row per scenario and method. ``trials``; how many of them ``failed``, because they
-        diverged or took too long; the ``cost`` of all trials together, and the time of the
-        ``chosen`` one, in units of retraining's; the mean gap of the chosen one, and with its
-        learning rates (without any, its strength) times 1/3 and times 3, where that was tried.
+        diverged or took too long; the ``cost`` of all trials together, and that of the ``chosen``
+        one, in passes over the data, in units of retraining's; the mean gap of the chosen one, and
+        with its learning rates (without any, its strength) times 1/3 and times 3, where tried.
 
     Raises:
         ValueError: if the file cannot be read.
@@ -141,8 +142,8 @@ def _told(rows: pd.DataFrame) -> dict[str, float]:
     return {
         "trials": len(tried),
         "failed": int((tried == LARGEST_GAP).sum()),
-        "cost": runs["share_of_time"].sum(),
-        "chosen": rows.loc[rows["trial"] == best, "share_of_time"].mean(),
+        "cost": runs["share_of_passes"].sum(),
+        "chosen": rows.loc[rows["trial"] == best, "share_of_passes"].mean(),
         "gap, x1/3": gaps.get("x1/3"),
         "gap": tried[best],
         "gap, x3": gaps.get("x3"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -10,7 +11,6 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .claims import claims
 from .core.images import Images
 from .data import balanced_subset
 from .probing import (
@@ -26,15 +26,23 @@ from .probing import (
 )
 from .probing.features import PENULTIMATE
 from .probing.similarity import ALL
-from .report import LAST, Tables, heading
+from .report import Tables
 from .splitting import Split, forget_random
 
 LABELLED = 50  # images of each class that a class probe trains on
-MOST = 1000  # forgotten images that are looked at
+MOST = 1000  # images that are looked at, of the forgotten ones and of others
+TEN = 10  # forgotten images that a network relearns from
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64)  # of relearning, after which the accuracy is measured
-RELEARNED = "relearned_{}_steps_accuracy"  # on a few forgotten images
+LATE = 32  # of them, after which the retrained network does not yet know a class
+RELEARNED = "relearned_{}_steps_accuracy"  # on ten forgotten images
+MIXED = "mixed_{}_steps_accuracy"  # on them and retained images
 RETAINED = "retained_{}_steps_accuracy"  # on retained images alone
-FORMS = {"on ten forgotten images": RELEARNED, "on retained images": RETAINED}
+OTHERS = f"others_{LATE}_steps_accuracy"
+FORMS = {
+    "on ten forgotten images": RELEARNED,
+    "on ten beside retained images": MIXED,
+    "on retained images": RETAINED,
+}
 BY_LAYER = {
     "distance from the original": "distance_in_",
     "CKA to the original": "cka_to_original_in_",
@@ -43,12 +51,17 @@ BY_LAYER = {
 QUESTIONS = {
     "what it answers": ["forget_accuracy", "test_forget_accuracy"],
     "what it knows": [f"{kind}_probe_accuracy" for kind in ("linear", "knn", "membership")],
-    "what comes back": [RELEARNED.format(8), RELEARNED.format(32), RETAINED.format(32)],
+    "what comes back": [
+        *(form.format(LATE) for form in (MIXED, RELEARNED)),
+        OTHERS,
+        RETAINED.format(LATE),
+    ],
 }
 LIKENESS = [
     *(f"cka_to_{other}_in_{PENULTIMATE}" for other in ("original", "retrained")),
     *(f"saliency_to_{other}" for other in ("original", "retrained")),
 ]
+NUMBERS = [*chain(*QUESTIONS.values()), *LIKENESS]
 
 
 def inside(
@@ -64,7 +77,10 @@ def inside(
     - ``membership_probe_accuracy``: forgotten images against test images, of the forgotten classes
       if there are any.
     - ``relearned_<n>_steps_accuracy``, if classes are forgotten: on the forgotten images, after n
-      steps on ten of them with frozen BatchNorm statistics (``relearn_from_forgotten``).
+      steps on ten of them with frozen BatchNorm statistics (``relearn_from_forgotten``);
+      ``mixed_<n>_steps_accuracy``: on ten of them beside 54 retained ones in each step.
+    - ``others_32_steps_accuracy``, if classes are forgotten: on test images of the other classes,
+      after 32 steps on the ten alone, which teach a network to call all images by their class.
     - ``retained_<n>_steps_accuracy``: on the forgotten images, after n steps on retained ones.
     - ``cka_to_<original, retrained>_in_<layer>``: linear CKA on the forgotten images; NaN where a
       collapsed network has the same features for all of them.
@@ -85,9 +101,8 @@ def inside(
         ImportError: if captum is not installed.
     """
     others = {"original": original, "retrained": retrained}
-    if len(split.forget) > MOST:
-        split = Split(split.retain, forget_random(split.forget, count=MOST, seed=0).forget)
-    numbers = _known(model, split, test) | _back(model, split)
+    split = Split(split.retain, _some(split.forget))
+    numbers = _known(model, split, test) | _back(model, split, test)
     numbers |= _features_alike(model, others, split.forget)
     numbers |= _saliency_alike(model, others, split.forget)
     distances = weight_distances(original, model)["distance"].drop(ALL)
@@ -113,15 +128,27 @@ def _known(model: nn.Module, split: Split, test: Images) -> dict[str, float]:
     return numbers
 
 
-def _back(model: nn.Module, split: Split) -> dict[str, float]:
-    """Accuracies on the forgotten images after some steps of training."""
-    network, (retain, forget), found = {"own": model}, split, {}
+def _back(model: nn.Module, split: Split, test: Images) -> dict[str, float]:
+    """Accuracies after some steps of training."""
+    network, (retain, forget), numbers = {"own": model}, split, {}
     curves = {RETAINED: relearn_from_retained(network, retain, forget, steps=STEPS)}
     if split.forget_classes:
-        curves[RELEARNED] = relearn_from_forgotten(network, forget, steps=STEPS)
-    for name, curve in curves.items():
-        found |= {name.format(step): float(curve["own"][step]) for step in STEPS}
-    return found
+        ten = partial(relearn_from_forgotten, network, forget, count=TEN, steps=STEPS)
+        curves |= {RELEARNED: ten(), MIXED: ten(beside=retain)}
+        few = forget_random(forget, count=TEN, seed=0).forget  # which ``ten`` draws
+        others = _some(test.without_classes(split.forget_classes))
+        late = relearn_from_retained(network, few, others, steps=[LATE], freeze_bn=True)
+        numbers[OTHERS] = float(late["own"][LATE])
+    for form, curve in curves.items():
+        numbers |= {form.format(step): float(curve["own"][step]) for step in STEPS}
+    return numbers
+
+
+def _some(images: Images) -> Images:
+    """The images, or as many as are looked at, the same every time."""
+    if len(images) <= MOST:
+        return images
+    return forget_random(images, count=MOST, seed=0).forget
 
 
 def _features_alike(
@@ -190,24 +217,3 @@ def by_layer(numbers: pd.DataFrame, networks: Iterable[str]) -> dict[str, pd.Dat
 def _means(numbers: pd.DataFrame, networks: Iterable[str]) -> pd.DataFrame:
     means = numbers.xs("mean", axis=1, level=1)
     return means.loc[[name for name in networks if name in means.index]]
-
-
-def verdicts(setting: Tables) -> pd.DataFrame:
-    """What ``claims`` says of every method against the noise floor.
-
-    Args:
-        setting: an experiment that was measured with ``inside``.
-
-    Returns:
-        One row per scenario and method, one column for each number of ``QUESTIONS`` and
-        ``LIKENESS``; a dash where a scenario lacks it.
-    """
-    found = {of: _verdicts(setting.records(of)) for of in setting.scenarios}
-    return pd.concat(found).fillna("–")
-
-
-def _verdicts(rows: Sequence[Mapping]) -> pd.DataFrame:
-    names = [name for name in (*chain(*QUESTIONS.values()), *LIKENESS) if name in rows[0]]
-    found = {heading(name): claims(rows, name)["against the noise floor"] for name in names}
-    order = [name for name in dict.fromkeys(row["method"] for row in rows) if name not in LAST]
-    return pd.DataFrame(found).loc[[*order, LAST[0]]]

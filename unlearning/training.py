@@ -53,6 +53,8 @@ __all__ = [
     "train",
 ]
 
+SETTINGS = ("kernel_size", "stride", "padding", "dilation", "groups", "eps", "momentum", "p")
+
 
 def set_seed(seed: int) -> None:
     """Seed the global generators of Python, NumPy and torch, for code outside this package."""
@@ -241,7 +243,7 @@ def identity_of_network(model: str | Callable[[], nn.Module], fresh: nn.Module) 
     Of a function, the code of all layers and the first weights count as well, wherever they are
     from: a file, for example.
     """
-    layers = hashlib.sha256(str(fresh).encode())
+    layers = hashlib.sha256(_layers(fresh).encode())
     if isinstance(model, str):
         return {"model": model, "layers": layers.hexdigest()}
     for name, tensor in fresh.state_dict().items():
@@ -249,6 +251,16 @@ def identity_of_network(model: str | Callable[[], nn.Module], fresh: nn.Module) 
         layers.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     kinds = identity_of(sorted({type(layer) for layer in fresh.modules()}, key=str))
     return {"model": identity_of(model), "layers": [layers.hexdigest(), kinds]}
+
+
+def _layers(network: nn.Module) -> str:
+    """Kinds, settings and shapes of all layers. What torch prints of them changes by release."""
+    found = [
+        f"{name} {type(layer).__name__} {[getattr(layer, own, None) for own in SETTINGS]}"
+        for name, layer in network.named_modules()
+    ]
+    shapes = [f"{name} {tuple(tensor.shape)}" for name, tensor in network.state_dict().items()]
+    return "\n".join(found + shapes)
 
 
 def identity_of_own(model: str | Callable[[], nn.Module], images: Images) -> dict:

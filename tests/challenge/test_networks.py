@@ -40,7 +40,7 @@ def test_the_first_original_is_unlearned_by_all_seeds_and_the_others_by_a_block(
     def fill(networks):
         networks.train("retrained", from_scratch)
         networks.train("retrained again", from_scratch)
-        networks.unlearn("method", unlearn, originals, {"lr": 0.1}, batches=None)
+        networks.unlearn("method", unlearn, originals.__getitem__, {"lr": 0.1}, batches=None)
         return networks
 
     networks, seeds = fill(crowd()), [*range(1000, 1006), *range(2000, 2006)]
@@ -76,7 +76,7 @@ def test_with_as_many_starts_as_networks_each_is_unlearned_from_an_original_of_i
     networks = challenge.Networks(tmp_path, sets.split, sets.test, count=16, starts=16, about={})
     networks.train("retrained", perturbed)
     networks.train("retrained again", perturbed)
-    networks.unlearn("method", unlearn, originals, {}, batches=None)
+    networks.unlearn("method", unlearn, originals.__getitem__, {}, batches=None)
     assert pairs == [(seed, seed) for seed in range(16)]
     assert networks.of_starts["method"] is networks.measured["method"]
     rows, _ = networks.intervals()

@@ -139,3 +139,17 @@ def test_slug_is_a_plain_file_name_and_its_own_slug(text):
     labels = ("NegGrad+", "class 3, 8", "random 0.5%", "../../etc/passwd")
     names = ["neggrad-plus", "class-3-8", "random-0.5-percent", "etc-passwd"]
     assert [slug(label) for label in labels] == names
+
+
+def test_a_checkpoint_is_also_looked_for_among_those_that_the_repo_ships(tmp_path, monkeypatch):
+    """So every notebook finds the networks that another one saved, in a fresh clone too."""
+    monkeypatch.setattr(files, "SAVED", tmp_path / "results")
+    monkeypatch.setattr(files, "CHECKPOINTS", tmp_path / "checkpoints")
+    shipped = tmp_path / "results" / "08_all_methods" / "mnist-cnn" / "networks" / "cnn-1.pt"
+    shipped.parent.mkdir(parents=True)
+    shipped.touch()
+    own = tmp_path / "checkpoints" / "cnn-1.pt"
+    assert files.places(own) == [own, shipped]
+    assert files.places(own.with_name("cnn-2.pt")) == [own.with_name("cnn-2.pt")]
+    elsewhere = tmp_path / "mine" / "cnn-1.pt"  # a folder that somebody chose
+    assert files.places(elsewhere) == [elsewhere]

@@ -9,7 +9,7 @@ from torch import nn
 
 from unlearning.metrics import accuracy
 from unlearning.probing import relearn_from_forgotten, relearn_from_retained
-from unlearning.splitting import forget_classes
+from unlearning.splitting import forget_classes, forget_random
 from unlearning.training import predict, train
 
 LIGHT = {"steps": (0, 1, 2, 4, 8), "lr": 0.01}
@@ -100,3 +100,25 @@ def test_what_cannot_be_relearned_from_is_refused(networks, split, loader):
         relearn_from_forgotten(networks, loader(split.forget))
     with pytest.raises(ValueError, match="24 of 24 images cannot be forgotten"):
         relearn_from_forgotten(networks, split.forget, count=24)
+
+
+def test_beside_retained_images_every_step_sees_all_few_and_others_in_turn(networks, split):
+    options = {"count": 3, "steps": (0, 2, 9), "lr": 0.01, "batch_size": 19, "seed": 5}
+    found = relearn_from_forgotten(networks, split.forget, beside=split.retain, **options)
+    others, few = forget_random(split.forget, count=3, seed=5)
+    (own,) = few.batches(3)
+    retained, by_hand = split.retain.batches(16, shuffle=True, seed=5), []
+    for epoch in range(2):  # of 5 batches
+        retained.set_epoch(epoch)
+        by_hand += [(torch.cat([own[0], x]), torch.cat([own[1], y])) for x, y in retained]
+    assert [len(labels) for _, labels in by_hand[:9]] == [19, 19, 19, 19, 11, 19, 19, 19, 19]
+    same = {"steps": (0, 2, 9), "lr": 0.01, "freeze_bn": True, "seed": 5}
+    pd.testing.assert_frame_equal(
+        found, relearn_from_retained(networks, by_hand[:9], others, **same)
+    )
+    still = relearn_from_forgotten(networks, split.forget, beside=split.retain, steps=[])
+    assert still.index.tolist() == [0]
+    with pytest.raises(ValueError, match="a batch of 3 has no place beside 3 images"):
+        relearn_from_forgotten(
+            networks, split.forget, beside=split.retain, **{**options, "batch_size": 3}
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import nn
 from ..core.batches import Batches
 from ..core.files import slug
 from ..core.images import Images
-from ..core.loop import timed
+from ..core.loop import Timed, timed
 from ..hyperparameters import Method, bind
 from ..many import load_or_run
 from ..measurement import measure_seeds
@@ -53,9 +53,10 @@ class Networks:
         self.folder, self.split, self.test = Path(folder), split, test
         replicates = max(FEWEST, count // TOGETHER) if starts == count else starts
         self.count, self.blocks, self.about = count, blocks(count, replicates), about
+        self.each_its_own = starts == count
         self.measured: dict[str, Arrays] = {}
         self.of_starts: dict[str, Arrays] = {}
-        self.makes: dict[str, Callable[[int], nn.Module]] = {}
+        self.makes: dict[str, Callable[[int], Timed]] = {}
         self.values: dict[str, dict] = {}
         self.unlearned: list[str] = []  # names of methods
 
@@ -63,15 +64,15 @@ class Networks:
         """Measure ``make(seed)`` for ``count`` seeds that no other kind has; each is a start."""
         place = [*self.makes, name].index(name)  # the same if the cell is run again
         first = (place + 1) * max(APART, self.count)
-        self.makes[name], self.values[name] = make, {}
-        found = self._measure(name, make, range(first, first + self.count), values={})
+        self.makes[name], self.values[name] = partial(timed, make), {}
+        found = self._measure(name, range(first, first + self.count), values={})
         self.measured[name] = self.of_starts[name] = found
 
     def unlearn(
         self,
         name: str,
         method: Method,
-        originals: Sequence[nn.Module],
+        original: Callable[[int], nn.Module],
         values: dict[str, Any],
         batches: Callable[[Images, int], Batches],
     ) -> None:
@@ -82,37 +83,34 @@ class Networks:
         Args:
             name: of the rows.
             method: its data is bound as ``hyperparameters.bind`` says.
-            originals: one per start.
+            original: ``original(start)`` -> a network, called where nothing is kept, and not timed.
             values: its hyperparameters, in values that JSON has.
             batches: ``batches(images, seed)`` -> batches of a set.
         """
 
-        def make(original: nn.Module, seed: int) -> nn.Module:
-            return method(original, **bind(method, self.split, seed, batches), **values)
+        def make(seed: int, per_start: int = self.count) -> Timed:
+            start = original(seed // per_start)
+            return timed(method, start, **bind(method, self.split, seed, batches), **values)
 
         self.values[name] = values
         self.unlearned = [*dict.fromkeys([*self.unlearned, name])]
-        if len(originals) == self.count:
-            self.makes[name] = own = lambda seed: make(originals[seed], seed)
-            options = {"values": values, "originals": self.count}
-            self.measured[name] = self._measure(name, own, range(self.count), **options)
-            self.of_starts[name] = self.measured[name]
+        if self.each_its_own:
+            self.makes[name] = partial(make, per_start=1)
+            found = self._measure(name, range(self.count), values=values, originals=self.count)
+            self.measured[name] = self.of_starts[name] = found
             return
+        self.makes[name] = make
+        self.measured[name] = found = self._measure(name, range(self.count), values=values)
         size, others = len(self.blocks[0]), range(len(self.blocks[0]), self.blocks[-1].stop)
-        self.makes[name] = partial(make, originals[0])
-
-        def make_other(seed: int) -> nn.Module:
-            return make(originals[seed // size], seed)
-
-        found = self._measure(name, self.makes[name], range(self.count), values=values)
-        label, options = f"{name}, other starts", {"values": values, "per_start": size}
-        more = self._measure(label, make_other, others, **options)
-        self.measured[name] = found
+        label, of_others = f"{name}, other starts", partial(make, per_start=size)
+        more = self._measure(label, others, of_others, values=values, per_start=size)
         self.of_starts[name] = join_starts(found, more, self.blocks)
 
-    def _measure(self, name: str, make: Callable, seeds: range, **more: Any) -> Arrays:
+    def _measure(
+        self, name: str, seeds: range, make: Callable[[int], Timed] | None = None, **more: Any
+    ) -> Arrays:
         split, keep = self.split, {"keep": score_arrays, "attacks": False}
-        measure = measure_seeds(partial(timed, make), lambda seed: split, self.test, **keep)
+        measure = measure_seeds(make or self.makes[name], lambda seed: split, self.test, **keep)
         file, configuration = f"{slug(name)}.npz", {**self.about, "method": name, **more}
         path = self.folder / "networks" / file
         return load_or_run(path, measure, seeds, configuration=configuration, title=name)
@@ -134,7 +132,7 @@ class Networks:
         rounds = min(ROUNDS, max(2, self.count // 8))
         seconds = load_or_run(
             self.folder / "costs.npz",
-            partial(costs, {name: partial(timed, make) for name, make in self.makes.items()}),
+            partial(costs, self.makes),
             range(rounds),
             configuration={**self.about, "values": self.values},
             group=rounds,

@@ -103,9 +103,15 @@ def _remove(path: Path) -> None:
 
 
 def places(path: Path | str) -> list[Path]:
-    """Where to look for a file: there, and if it is one of the results, among those of the repo."""
+    """Where to look for a file: there, and among those that the repo ships.
+
+    One of the results may be shipped under the same name, and a network of ``CHECKPOINTS``, whose
+    name tells its configuration, with the results of any notebook.
+    """
     path, own = Path(path).resolve(), RESULTS.resolve()
     shipped = [SAVED / path.relative_to(own)] if path.is_relative_to(own) else []
+    if path.parent == CHECKPOINTS.resolve():
+        shipped += sorted(SAVED.glob(f"*/*/networks/{path.name}"))
     return list(dict.fromkeys([path, *shipped]))
 
 
