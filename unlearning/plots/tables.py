@@ -46,6 +46,7 @@ def _draw_methods(axis: plt.Axes, found: pd.DataFrame, name: str) -> None:
     rows = zip(range(len(found)), found["mean"], bars, styles, strict=True)
     for place, x, bar, (colour, marker) in rows:
         axis.errorbar(x, place, xerr=bar[:, None], color=colour, marker=marker, capsize=3)
+    axis.locator_params(axis="x", nbins=3)  # small numbers are long
     _name_rows(axis, found.index)
 
 
