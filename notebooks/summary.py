@@ -35,7 +35,8 @@ CAPTION = (
     "MNIST, 5,000 images, CNN, notebook 08: a tenth of the images forgotten at random, or all of "
     "class 5 (*test* is then over the other nine); mean ± standard deviation over {seeds} seeds."
 )
-MORE = ["all_test_accuracy", "zrf", "relearn_steps"]  # numbers that some notebooks add
+SALIENCY = ["saliency_distance_to_retrained", "saliency_distance_to_original"]
+MORE = ["all_test_accuracy", "zrf", "relearn_steps", *SALIENCY]  # numbers that some notebooks add
 MORE += [name for names in QUESTIONS.values() for name in names if name not in STANDARD] + LIKENESS
 FIGURE = RESULTS / "summary.png"
 

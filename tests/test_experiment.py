@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 from torchvision.models import resnet18
 
 import unlearning.experiment
-from unlearning import Diverged, load_or_train, measure, prepare
+from unlearning import Diverged, load_or_train, measure, predict, prepare
 from unlearning.methods import fine_tune, impair_repair, negative_gradient_plus
 from unlearning.splitting import forget_classes
 from unlearning.store import AGAIN
@@ -81,6 +81,43 @@ def test_running_again_replaces_the_rows_and_nothing_else(setting):
     assert row_of(setting, "fine-tuning") == before["fine-tuning", "class 2", 0]
     assert row_of(setting, "fine-tuning", "random 20") != before["fine-tuning", "random 20", 0]
     assert setting.table().index.is_unique
+
+
+def test_the_network_of_a_row_is_the_one_that_was_measured(setting):
+    for scenario, lr in (("random 20", 0.01), ("class 2", 0.5)):
+        setting.run("fine-tuning", fine_tune, scenarios=scenario, lr=lr)
+    for key, measured in setting.measurements.items():
+        forget = setting.split(*key[1:]).forget.sequential_batches()
+        logits = predict(setting.network(*key), forget)[0].numpy()
+        np.testing.assert_allclose(measured.forget_logits, logits, rtol=1e-3)  # kept as float16
+    for missing in (("UNSIR", "class 2", 0), ("original", "class 2", 7), ("original", "cat", 0)):
+        with pytest.raises(ValueError, match=r"there is no row .*: run it first"):
+            setting.network(*missing)
+
+
+def test_numbers_are_added_to_the_rows_that_there_are(setting):
+    before = {key: dict(row) for key, row in setting.rows.items()}
+    numbers = pd.DataFrame({"norm": [2.0, 3.0]}, ["retrained", "original"])
+    setting.add(numbers, "class 2", 1)
+    for name, norm in (("retrained", 2), ("original", 3)):
+        before[name, "class 2", 1]["norm"] = norm
+    assert setting.rows == before
+    assert setting.numbers("class 2").loc["original", ("norm", "mean")] == 3
+    with pytest.raises(ValueError, match="no row 'UNSIR' of 'class 2', seed 1: run it first"):
+        setting.add(numbers.rename({"original": "UNSIR"}) + 1, "class 2", 1)
+    assert setting.rows == before
+
+
+def test_the_original_again_is_another_network_with_all_images(tiny, tmp_path):
+    setting = setting_of(tiny, tmp_path, original_again=True, seeds=[1])
+    names = ["original", "original again", "retrained again", "retrained"]
+    assert list(setting.numbers("class 2").index) == names
+    network, seconds = load_or_train(tiny, seed=1 + AGAIN, folder=tmp_path, **TRAINING)
+    torch.testing.assert_close(
+        setting.network("original again", "class 2", 1).state_dict(), network.state_dict()
+    )
+    assert row_of(setting, "original again", seed=1)["seconds"] == seconds
+    assert len([*tmp_path.glob("*.pt")]) == 2 + 4
 
 
 def test_a_method_that_needs_classes_is_left_out_for_single_images(setting):

@@ -91,6 +91,30 @@ def test_every_request_is_unlearned_once_in_any_order(tiny, tmp_path, order):
     assert calls == [12] * 6
 
 
+def test_networks_that_were_kept_are_found_by_an_experiment_that_measures_more(tiny, tmp_path):
+    calls = Calls()
+
+    def method(model, retain, *, seed, lr=0.1):
+        calls.append(seed)
+        return fine_tune(model, retain, lr=lr, epochs=1, seed=seed)
+
+    def more(model, split, test):
+        return {"number": 1.0}
+
+    setting_of(tiny, tmp_path, "class 1").run("mine", method)
+    assert calls == [0, 1] and not (tmp_path / "unlearned").exists()
+    first = setting_of(tiny, tmp_path, "class 1", keep_networks=True)
+    first.run("mine", method, lr=0.2)
+    second = setting_of(tiny, tmp_path, "class 1", keep_networks=True, more=more)
+    second.run("mine", method, lr=0.2)
+    assert calls == [0, 1, 0, 1]
+    for seed in (0, 1):
+        rows = [setting.rows["mine", "class 1", seed] for setting in (first, second)]
+        assert rows[1] == rows[0] | {"number": 1.0}
+    second.run("mine", method, lr=0.3)
+    assert calls == [0, 1] * 3
+
+
 def test_drift_is_told_by_request(tiny, tmp_path):
     setting = setting_of(tiny, tmp_path, ["2 requests of 8", "class 1"])
     assert setting.run_all({"fine-tuning": fine_tune}, {"fine-tuning": {"lr": 0.05}}) == {}

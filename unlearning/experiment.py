@@ -27,7 +27,7 @@ from .scenarios import Scenario, choose, scenarios_of
 from .store import Key, NetworkStore
 from .training import fresh_network
 
-OURS = ("original", "retrained again", "retrained")  # rows that ``prepare`` makes
+OURS = ("original again", "original", "retrained again", "retrained")  # rows of ``prepare``
 
 Found = tuple[dict[str, Any], Measurement]  # numbers of a network and what they were taken from
 
@@ -44,9 +44,11 @@ def prepare(
     augment: bool | str = False,
     more: Callable[..., dict[str, float]] | None = None,
     noise_floor: bool = True,
+    original_again: bool = False,
     n_jobs: int | None = 1,
     folder: Path | str = CHECKPOINTS,
     artifacts: Path | str | None = None,
+    keep_networks: bool = False,
     **training: Any,
 ) -> Experiment:
     """Train or load, for every scenario and seed, the original and the retrained network.
@@ -71,10 +73,14 @@ def prepare(
             where subclasses or wrong labels are forgotten. If it has a parameter ``original`` or
             ``retrained``, it is given that network of the row's scenario and seed.
         noise_floor: False leaves out the networks that are retrained again.
+        original_again: whether to add the original with another seed, the noise floor of what is
+            compared with the original.
         n_jobs: processes, as ``run_many``; 1 works in this one.
         folder: for checkpoints and measurements; a stopped run continues from there.
         artifacts: another folder for originals and measurements; in that of results, those that the
             repo ships are read as well.
+        keep_networks: whether unlearned networks are kept in ``folder``, so that another experiment
+            finds them which does the same and measures more.
         **training: ``epochs``, ``lr`` and other arguments of ``load_or_train``.
 
     Raises:
@@ -96,9 +102,11 @@ def prepare(
         n_jobs=n_jobs,
         folder=Path(folder),
         artifacts=Path(artifacts) if artifacts else None,
+        keep_networks=keep_networks,
     )
     experiment.sizes()  # a split that cannot be made is refused before training
-    experiment._measure_ours(OURS if noise_floor else ("original", "retrained"))
+    wanted = {"original again": original_again, "retrained again": noise_floor}
+    experiment._measure_ours([name for name in OURS if wanted.get(name, True)])
     return experiment
 
 
@@ -110,6 +118,7 @@ class Experiment(NetworkStore, report.Tables):
     """
 
     rows: dict[Key, dict] = field(default_factory=dict)
+    methods: dict[tuple[str, str], tuple[Method, dict]] = field(default_factory=dict)
     measurements: dict[Key, Measurement] = field(default_factory=dict)
 
     def run(
@@ -141,6 +150,36 @@ class Experiment(NetworkStore, report.Tables):
         with Progress(name, len(usable) * len(self.seeds), unit="networks"):
             for of in usable:
                 self._keep(name, of, self.measured_method(method, of, self.seeds, hyperparameters))
+                self.methods[name, of] = method, hyperparameters
+
+    def network(self, name: str, scenario: str, seed: int) -> nn.Module:
+        """The network of a row: loaded, or unlearned once more, since only numbers are kept.
+
+        Raises:
+            ValueError: if there is no such row.
+        """
+        self._check_row(name, scenario, seed)
+        if name in OURS:
+            return self.trained(name, scenario, seed).result
+        method, hyperparameters = self.methods[name, scenario]
+        return self.unlearn(method, scenario, seed, hyperparameters).result
+
+    def add(self, numbers: pd.DataFrame, scenario: str, seed: int) -> None:
+        """Add to the rows of one scenario and seed numbers that compare their networks.
+
+        A row that is run again loses them.
+
+        Args:
+            numbers: index: names of rows; columns: names of the numbers.
+            scenario, seed: of the rows.
+
+        Raises:
+            ValueError: if there is no such row.
+        """
+        for name in numbers.index:
+            self._check_row(name, scenario, seed)
+        for name, own in numbers.iterrows():
+            self.rows[name, scenario, seed] |= own.to_dict()
 
     def run_all(
         self, methods: Mapping[str, Method], values: Mapping[str, Mapping[str, Any]]
@@ -218,13 +257,18 @@ class Experiment(NetworkStore, report.Tables):
         rows = {of: list(map(len, sets)) for of, sets in splits.items()}
         return pd.DataFrame.from_dict(rows, "index", columns=["retain", "forget", "test"])
 
+    def _check_row(self, *key: str | int) -> None:
+        if key not in self.rows:
+            name, scenario, seed = key
+            raise ValueError(f"there is no row {name!r} of {scenario!r}, seed {seed}: run it first")
+
     def _usable(self, named: str | Sequence[str] | None, method: Method) -> list[str]:
         return [of for of in choose(named, self.scenarios) if supports(method, self.scenarios[of])]
 
     def _measure_ours(self, names: Sequence[str]) -> None:
         """Make the rows of ``prepare``: the retrained networks first, to compare others with."""
         first, keys = next(iter(self.scenarios)), list(product(names, self.scenarios, self.seeds))
-        keys.sort(key=lambda key: key[0] == "original" and key[1] != first)  # then, it is trained
+        keys.sort(key=lambda key: key[0] in OURS[:2] and key[1] != first)  # then, it is trained
 
         def measure_own(alone: NetworkStore, name: str, of: str, *seeds: int) -> list[Arrays]:
             return alone.measured(name, of, list(seeds), partial(alone.trained, name, of))

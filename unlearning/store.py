@@ -30,7 +30,7 @@ from .scenarios import Scenario, choose
 from .splitting import Split
 from .training import digest_of_images, fresh_network, identity_of_own, load_or_train, predict
 
-AGAIN = 10_000  # added to a seed for the second retrained network, which gives the noise floor
+AGAIN = 10_000  # added to a seed for networks trained again, which give the noise floor
 
 Key = tuple[str, str, int]  # of a network: name, scenario, seed
 
@@ -52,6 +52,7 @@ class NetworkStore:
     n_jobs: int | None = 1
     folder: Path = CHECKPOINTS
     artifacts: Path | None = None
+    keep_networks: bool = False
 
     def split(self, scenario: str, seed: int) -> Split:
         """What is retained and what is forgotten, as images."""
@@ -74,36 +75,32 @@ class NetworkStore:
     ) -> Timed:
         """Run a method once, and time it; its data is bound as ``hyperparameters.bind`` says.
 
-        In a sequence it starts from the network that it made of the request before, and each is
-        kept in a file.
+        In a sequence it starts from the network that it made of the request before, and each of
+        these is kept in a file; of other scenarios, if ``keep_networks``.
         """
         own = self._of(scenario)
-        start = self.original(seed, scenario)
-        if own.place is None:
-            return self._run(method, own, start, seed, hyperparameters)
-        return self._after_request(method, own, start, seed, hyperparameters)
+        return self._unlearned(method, own, self.original(seed, scenario), seed, hyperparameters)
 
-    def _run(
-        self, method: Method, scenario: Scenario, start: nn.Module, seed: int, values: Mapping
+    def _unlearned(
+        self, method: Method, scenario: Scenario, original: nn.Module, seed: int, values: Mapping
     ) -> Timed:
+        """A network loaded, or made of the original or that after the request before, and kept."""
+        start, before, keep = original, scenario.before, self.keep_networks or scenario.place
+        if keep:
+            configuration = {"train": self.about["train"], "training": self.about["training"]}
+            configuration |= {"scenario": scenario.name, "seed": seed}
+            configuration |= self._recipe(method, scenario, values)
+            name = f"{slug(scenario.name)}-{digest_of(configuration)}.pt"
+            path = self.folder / "unlearned" / name
+            if path.exists():
+                network = deepcopy(original)
+                return Timed(network, load_checkpoint(path, network, configuration))
+        if before is not None:
+            start = self._unlearned(method, before, original, seed, values).result
         data = bind(method, scenario.request(self.train, seed), seed, self.batches)
-        return timed(method, start, **{**data, **resolve(values, scenario)})
-
-    def _after_request(
-        self, method: Method, request: Scenario, original: nn.Module, seed: int, values: Mapping
-    ) -> Timed:
-        """The network after a request, loaded or made of the one before, and kept."""
-        configuration = {**self.about, "scenario": request.name, "seed": seed}
-        configuration |= self._recipe(method, request, values)
-        path = self.folder / "requests" / f"{slug(request.name)}-{digest_of(configuration)}.pt"
-        if path.exists():
-            network = deepcopy(original)
-            return Timed(network, load_checkpoint(path, network, configuration))
-        start = original
-        if request.before is not None:
-            start = self._after_request(method, request.before, original, seed, values).result
-        made = self._run(method, request, start, seed, values)
-        save_checkpoint(path, made.result, configuration, seconds=made.seconds)
+        made = timed(method, start, **{**data, **resolve(values, scenario)})
+        if keep:
+            save_checkpoint(path, made.result, configuration, seconds=made.seconds)
         return made
 
     def _recipe(self, method: Method, scenario: Scenario, values: Mapping) -> dict[str, Any]:
@@ -118,12 +115,12 @@ class NetworkStore:
         return images.batches(shuffle=True, seed=seed, **options)
 
     def trained(self, name: str, scenario: str, seed: int) -> Timed:
-        """The network "original", "retrained" or "retrained again", and its seconds."""
-        is_original = name == "original"
+        """The network "original" or "retrained", or either "again", and its seconds."""
+        is_original = name.startswith("original")
         own = self._of(scenario)
         images = own.labelled(self.train) if is_original else own.split(self.train, seed).retain
         folder = (is_original and self.artifacts) or self.folder
-        own_seed = seed + AGAIN if name == "retrained again" else seed
+        own_seed = seed + AGAIN if name.endswith("again") else seed
         return load_or_train(images, seed=own_seed, folder=folder, **self.training)
 
     def measured_method(

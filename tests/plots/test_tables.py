@@ -64,16 +64,6 @@ def test_differences_are_drawn_in_points_with_their_interval_and_the_claim_dotte
     assert [line.get_xdata()[0] for line in axis.lines if line.get_ls() == ":"] == [5]
 
 
-@pytest.mark.parametrize(("mean", "ends"), [(1.0, [80, 100]), (0.0, [0, 20]), (0.5, [30, 70])])
-def test_23_stages_are_all_drawn_and_stay_within_0_and_100(tables, mean, ends):
-    numbers = tables["class 5"]
-    numbers[TEST, "mean"], numbers[TEST, "std"] = mean, 0.2
-    (axis,) = plots.stages(numbers, [TEST], title="t").axes
-    assert [bar.get_height() for bar in axis.containers[-1]] == [100 * mean] * 23
-    assert [text.get_text() for text in axis.texts] == [f"{100 * mean:.1f}"] * 23
-    assert axis.containers[0].lines[2][0].get_segments()[0][:, 1] == pytest.approx(ends)
-
-
 def test_a_matrix_is_readable_in_every_cell_and_alike_on_both_sides_of_1():
     ratios = pd.DataFrame({"x": [1.0, 16, np.nan], "y": [0.5, 2, 1000]}, list("abc"))
     marks = pd.DataFrame({"x": ["=", "", ""], "y": ["=", "?", ""]}, list("abc"))
@@ -95,7 +85,19 @@ def _light(rgba):
     return np.dot(linear, (0.2126, 0.7152, 0.0722))
 
 
-def test_per_class_writes_accuracies_in_cells():
-    values = {"original": np.array([1, 0.256, np.nan])}
-    (axis,) = plots.per_class(values, list("abc"), title="t").axes
-    assert [text.get_text() for text in axis.texts] == ["100", "26", "–"]
+def test_per_class_writes_each_accuracy_with_its_spread_in_a_panel_per_scenario():
+    columns = pd.MultiIndex.from_product([["b", "c", "a", "zrf"], ["mean", "std"]])
+    values = [[0.256, 0.123, np.nan, np.nan, 1, np.nan, 0.5, 0.1], [0.5] * 8]
+    numbers = pd.DataFrame(values, ["original", "retrained"], columns)
+    tables = {"class dog": numbers, "class cat": numbers.iloc[::-1]}
+    figure = plots.per_class(tables, {"cat": "a", "dog": "b", "fox": "c"}, title="t")
+    original, retrained = ["100", "26 ± 12", "–"], ["50 ± 50"] * 3
+    cells = original + retrained, retrained + original
+    for axis, scenario, texts in zip(figure.axes, tables, cells, strict=True):
+        assert axis.get_title("left") == scenario
+        assert [text.get_text() for text in axis.texts] == texts
+        assert [label.get_text() for label in axis.get_xticklabels()] == ["cat", "dog", "fox"]
+        names = [label.get_text() for label in axis.get_yticklabels()]
+        assert names == list(tables[scenario].index)
+    drawn = figure.axes[0].get_images()[0].get_array().tolist()
+    assert drawn[0][:2] == pytest.approx([100, 25.6]) and drawn[1] == [50, 50, 50]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from unlearning import Images, build, predict
-from unlearning.probing import saliency, saliency_agreement
+from unlearning.probing import mean_agreement, saliency, saliency_agreement
 
 METHODS = ("input x gradient", "integrated gradients")
 
@@ -81,6 +81,19 @@ def test_agreement_by_hand():
     np.testing.assert_allclose(saliency_agreement(a, b), cosines)
     np.testing.assert_allclose(saliency_agreement(a, b, by="rank"), [1, -1 / 3, 1, np.nan])
     np.testing.assert_allclose(saliency_agreement(a[:3], -b[:3], by="rank"), [-1, 1 / 3, -1])
+
+
+def test_mean_agreement_of_every_network_with_the_goals_leaves_out_empty_maps():
+    right, down = np.array([[1.0, 0]]), np.array([[0, 1.0]])
+    maps = {"a": np.stack([right, down, 0 * down]), "b": np.stack([right, -down, down])}
+    maps["none"] = np.zeros((3, 1, 2))
+    found = mean_agreement(maps, ["b", "a"])
+    assert list(found.columns) == ["b", "a"] and list(found.index) == ["a", "b", "none"]
+    np.testing.assert_allclose(found, [[0, 1], [1, 0], [np.nan, np.nan]])
+    by_rank = mean_agreement(maps, ["a"], by="rank")
+    np.testing.assert_allclose(by_rank["a"], [1, 0, np.nan])
+    with pytest.raises(ValueError, match="no maps of 'c', only of a, b, none"):
+        mean_agreement(maps, ["a", "c"])
 
 
 def test_what_has_no_saliency_is_refused(colour):

@@ -163,7 +163,7 @@ def conclusions(
         f"Not told from it: {said['near']}.\n"
         f"Highest of the methods: {best}, F {own.F:.4f}, {own['F / ceiling']:.1%} of the ceiling "
         f"({own['ratio from']:.1%} to {own['ratio to']:.1%}). Not told from it: {said['tied']}.\n"
-        f"95 % intervals over {rows['start'].nunique()} originals; differences tested by Student's "
+        f"95 % intervals over {rows['start'].nunique()} blocks of networks; tested by Student's "
         f"t at {LEVEL:.0%}, with Holm's correction for {len(pairs)} pairs."
     )
 

@@ -97,22 +97,45 @@ def _reached(found: pd.DataFrame, claim: float) -> int:
 
 @styled
 def per_class(
-    accuracies: Mapping[str, np.ndarray], classes: Sequence[str], *, title: str, path: Target = None
+    tables: Tables, columns: Mapping[str, str], *, title: str, path: Target = None
 ) -> Figure:
-    """One row per network, one column per class: its accuracy in per cent."""
-    values = np.stack(list(accuracies.values())) * 100
-    width = 0.8 + INCHES * max(map(len, accuracies)) + 0.6 * len(classes)
-    figure, axis = plt.subplots(figsize=(width, 1.6 + 0.36 * len(values)))
-    axis.imshow(values, cmap="Blues", vmin=0, vmax=170, aspect="auto")  # no cell is too dark
-    for (row, column), value in np.ndenumerate(values):
-        text = "–" if np.isnan(value) else f"{value:.0f}"
-        axis.text(column, row, text, ha="center", va="center", fontsize=9)
-    axis.set_yticks(range(len(values)), accuracies)
-    turned = {"rotation": 30, "ha": "right"} if max(map(len, classes)) > 3 else {}
-    axis.set_xticks(range(len(classes)), classes, **turned)
-    axis.grid(False)
+    """One panel per scenario, one row per network, one column per class: accuracy and spread.
+
+    Means alone would hide a network that answers with one class, another one for every seed.
+
+    Args:
+        tables: as ``comparison`` takes them.
+        columns: name of a class -> the number that is its accuracy.
+    """
+    style.check(tables, columns.values())
+    longest = max(len(name) for numbers in tables.values() for name in numbers.index)
+    rows = max(map(len, tables.values()))
+    size = INCHES * longest + 0.72 * len(columns), 0.5 + 0.31 * rows
+    figure, axes = style.panels(len(tables), 1, size)
+    for axis, (scenario, numbers) in zip(axes, tables.items(), strict=True):
+        axis.set_title(scenario, loc="left", fontweight="bold")
+        _write_cells(axis, *(_per_cent(numbers, columns, kind) for kind in ("mean", "std")))
     axis.set_xlabel("class")
-    return style.finish(figure, title, path)
+    return style.finish(figure, title, path, "accuracy (%) ± standard deviation over seeds")
+
+
+def _per_cent(numbers: pd.DataFrame, columns: Mapping[str, str], kind: str) -> pd.DataFrame:
+    """One row per network, one column per class."""
+    found = {name: 100 * numbers[number, kind] for name, number in columns.items()}
+    return pd.DataFrame(found, numbers.index)
+
+
+def _write_cells(axis: plt.Axes, means: pd.DataFrame, spreads: pd.DataFrame) -> None:
+    axis.imshow(means, cmap="Blues", vmin=0, vmax=170, aspect="auto")  # no cell is too dark
+    for (row, column), mean in np.ndenumerate(means):
+        spread = spreads.iat[row, column]
+        text = f"{mean:.0f}" if np.isnan(spread) else f"{mean:.0f} ± {spread:.0f}"
+        text = "–" if np.isnan(mean) else text
+        axis.text(column, row, text, ha="center", va="center", fontsize=9)
+    turned = {"rotation": 30, "ha": "right"} if max(map(len, means)) > 3 else {}
+    axis.set_xticks(range(means.shape[1]), means, **turned)
+    axis.set_yticks(range(len(means)), means.index)
+    axis.grid(False)
 
 
 @styled
@@ -146,26 +169,3 @@ def matrix(
 
 def _luminance(rgba: Sequence[float]) -> float:
     return float(np.dot(rgba[:3], (0.2126, 0.7152, 0.0722)))
-
-
-@styled
-def stages(
-    numbers: pd.DataFrame, columns: Sequence[str], *, title: str, path: Target = None
-) -> Figure:
-    """Accuracies at each row of a table, a stage of the network: bars with mean and spread."""
-    figure, axis = plt.subplots(figsize=(1.9 + 1.75 * len(numbers), 3.9))
-    width = 0.8 / len(columns)
-    for place, name in enumerate(columns):
-        x = np.arange(len(numbers)) + (place - (len(columns) - 1) / 2) * width
-        mean, std = (numbers[name, kind].to_numpy() * 100 for kind in ("mean", "std"))
-        bars, colour = error_bars(name, mean, std), scale_and_colour(name)[1]
-        label = heading(name).removesuffix(" (%)")
-        axis.bar(x, mean, 0.92 * width, yerr=bars, color=colour, capsize=2, label=label)
-        for left, value, top in zip(x, mean, mean + bars[1], strict=True):
-            axis.text(left, top + 1, f"{value:.1f}", ha="center", va="bottom", fontsize=7.5)
-    axis.set_xticks(range(len(numbers)), [textwrap.fill(name, 13) for name in numbers.index])
-    axis.set(ylim=(0, 112), yticks=range(0, 101, 20), ylabel="accuracy (%)")
-    axis.spines["left"].set_bounds(0, 100)  # above it is room for the numbers
-    axis.grid(axis="x", visible=False)
-    figure.legend(loc="outside lower center", ncols=min(4, len(columns)))
-    return style.finish(figure, title, path, "bars: standard deviation over seeds")

@@ -15,7 +15,7 @@ from .features import features_of, layer_features
 from .maps import FeatureMap, feature_map
 from .probes import class_probe, membership_probe
 from .relearning import relearn_from_forgotten, relearn_from_retained
-from .saliency import saliency, saliency_agreement
+from .saliency import mean_agreement, saliency, saliency_agreement
 from .similarity import class_mean_angles, linear_cka, weight_distances
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "features_of",
     "layer_features",
     "linear_cka",
+    "mean_agreement",
     "membership_probe",
     "relearn_from_forgotten",
     "relearn_from_retained",

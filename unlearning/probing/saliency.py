@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
+import pandas as pd
 import torch
 from scipy.stats import rankdata
 from torch import Tensor, nn
@@ -131,6 +134,32 @@ def saliency_agreement(maps_a: Array, maps_b: Array, *, by: str = "cosine") -> n
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     norms[norms == 0] = np.nan
     return (a * b).sum(1) / norms
+
+
+def mean_agreement(
+    maps: Mapping[str, Array], goals: Iterable[str], *, by: str = "cosine"
+) -> pd.DataFrame:
+    """Agreement of each network's maps with those of some of them, mean over the images.
+
+    Args:
+        maps: network -> its maps of the same images, (N, H, W), as ``saliency`` gives them.
+        goals: names of the networks that all are compared with.
+        by: as ``saliency_agreement``.
+
+    Returns:
+        One row per network, one column per goal, without the images whose agreement is NaN.
+
+    Raises:
+        ValueError: if a goal is not among the maps, or ``saliency_agreement`` raises one.
+    """
+    goals = list(goals)
+    if missing := [goal for goal in goals if goal not in maps]:
+        raise ValueError(f"there are no maps of {missing[0]!r}, only of {', '.join(maps)}")
+    rows = {
+        name: {goal: pd.Series(saliency_agreement(own, maps[goal], by=by)).mean() for goal in goals}
+        for name, own in maps.items()
+    }
+    return pd.DataFrame.from_dict(rows, "index", columns=goals)
 
 
 def _check_maps(maps: Array, name: str) -> np.ndarray:
