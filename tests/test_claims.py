@@ -5,7 +5,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from unlearning.claims import _p_value, at_the_floor, claim, claimed_gains, claims, holm, verdicts
+from unlearning.claims import (
+    at_the_floor,
+    claim,
+    claimed_gains,
+    claims,
+    holm,
+    p_value,
+    verdicts,
+)
 
 SEEDS = range(8)
 
@@ -82,9 +90,9 @@ def test_p_values_are_students_and_corrected_by_holm():
     rng = np.random.default_rng(1)
     ours, theirs = rng.normal(size=(2, 9))
     expected = stats.ttest_rel(ours, theirs).pvalue
-    assert np.isclose(_p_value(pd.Series(ours - theirs)), expected)
-    assert np.isnan(_p_value(pd.Series([1.0, np.nan])))
-    assert _p_value(pd.Series([0.0, 0.0])) == 1 and _p_value(pd.Series([0.2, 0.2])) == 0
+    assert np.isclose(p_value(pd.Series(ours - theirs)), expected)
+    assert np.isnan(p_value(pd.Series([1.0, np.nan])))
+    assert p_value(pd.Series([0.0, 0.0])) == 1 and p_value(pd.Series([0.2, 0.2])) == 0
     found = holm({"a": 0.01, "b": 0.02, "c": 0.5, "d": np.nan})
     assert found["a"] == 0.03 and found["b"] == 0.04 and found["c"] == 0.5
     assert np.isnan(found["d"])

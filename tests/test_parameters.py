@@ -51,6 +51,7 @@ GOOD = {"DATASET": "mnist", "MODEL": "mlp", "TRAIN_SIZE": 500, "FORGET": ["class
         ("SWEPT_LR", 0.1, "SWEPT_LR must be a list, each entry a number above 0"),
         ("SWEPT_EPOCHS", [1, True], "SWEPT_EPOCHS must be a list, each entry a whole number"),
         ("BATCH_SIZE", 0, "BATCH_SIZE must be a whole number above 0"),
+        ("REQUESTS", 0, "REQUESTS must be a whole number above 0"),
         ("SLICES", 0, "SLICES must be a whole number above 0"),
         ("SHARDS", 5, "SHARDS must be a list, each entry a whole number above 0"),
         ("SWEPT_SIGMA", [0.0], "SWEPT_SIGMA must be a list, each entry a number above 0"),

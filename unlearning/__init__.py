@@ -14,6 +14,7 @@
     probing          what is left inside a network
     report           what does the table say
     claims           what may be claimed of it
+    asked            what do people ask to forget, and where is it hard
     inside           what is left in a network of what it no longer answers
     proofs           what does forgetting with a proof cost, and what does it not hide
     traps            what do slips of released code change

@@ -51,8 +51,8 @@ def claims(rows: Sequence[Mapping], number: str) -> pd.DataFrame:
     if ours.empty:
         raise ValueError("there is nothing to compare with retraining: run a method first")
     ours = ours[ours.mean().sort_values().index]
-    above_floor = holm({name: _p_value(ours[name] - floor) for name in ours})
-    apart = holm({(a, b): _p_value(ours[b] - ours[a]) for a, b in combinations(ours, 2)})
+    above_floor = holm({name: p_value(ours[name] - floor) for name in ours})
+    apart = holm({(a, b): p_value(ours[b] - ours[a]) for a, b in combinations(ours, 2)})
     closest, scale = ours.columns[0], 100 if in_per_cent(number) else 1
     found = {}
     for name, own in ours.items():
@@ -153,7 +153,7 @@ def claimed_gains(
             "mean": scale * gains.loc[name, (number, "mean")],
             "half95": scale * gains.loc[name, (number, "half95")],
         }
-    corrected = holm({key: _p_value(more) for key, more in excess.items()})
+    corrected = holm({key: p_value(more) for key, more in excess.items()})
     table = pd.DataFrame.from_dict(found, "index").round(2)
     words = {True: "more than claimed", False: "less than claimed"}
     table["verdict"] = [
@@ -177,7 +177,7 @@ def _distances(rows: Sequence[Mapping], number: str) -> pd.DataFrame:
     return values if number in DISTANCES else values.sub(values[YARDSTICK], axis=0).abs()
 
 
-def _p_value(differences: pd.Series) -> float:
+def p_value(differences: pd.Series) -> float:
     """Of the mean being 0, two-sided, by Student's t; NaN for fewer than two seeds."""
     known = differences.dropna()
     if len(known) < 2:

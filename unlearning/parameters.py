@@ -118,6 +118,7 @@ RULES = {  # a pattern that the whole name must match -> what its value must be
     ),
     "SHIP|KEEP": _Rule("True or False", lambda value: isinstance(value, bool)),
     "BATCH_SIZE|NETWORKS|STARTS|ROUNDS|LAST_LAYERS|FORGET_COUNT|SLICES|(.*_)?EPOCHS": COUNT,
+    "REQUESTS": COUNT,
     "(.*_)?(LR|ALPHA|SIGMA|DECAY|EPSILON)": POSITIVE,
     "(.*_)?RATIO": SHARE,
     "SHOWN": _Rule(

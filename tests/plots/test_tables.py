@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 
 from unlearning import plots
 from unlearning.report import differences
@@ -61,6 +62,27 @@ def test_differences_are_drawn_in_points_with_their_interval_and_the_claim_dotte
     bar = axis.containers[0].lines[2][0].get_segments()[0]
     assert bar[:, 0] == pytest.approx([50 - 635.3, 50 + 635.3], rel=1e-4)  # t(0.975, 1) is 12.706
     assert [line.get_xdata()[0] for line in axis.lines if line.get_ls() == ":"] == [5]
+
+
+def test_a_matrix_is_readable_in_every_cell_and_alike_on_both_sides_of_1():
+    ratios = pd.DataFrame({"x": [1.0, 16, np.nan], "y": [0.5, 2, 1000]}, list("abc"))
+    marks = pd.DataFrame({"x": ["=", "", ""], "y": ["=", "?", ""]}, list("abc"))
+    (axis,) = plots.matrix(ratios, marks, title="t").axes
+    found = [text.get_text() for text in axis.texts]
+    assert found == ["1.0=", "0.5=", "16", "2.0?", "–", "1000"]
+    image = axis.images[0]
+    at = image.get_array()
+    assert at[0, 0] == 0 and at[0, 1] == -at[1, 1] and at[1, 0] == at[2, 1]
+    for text, level in zip(axis.texts, at.flatten(), strict=True):
+        if text.get_text() != "–":
+            ours, theirs = _light(to_rgba(text.get_color())), _light(image.to_rgba(level))
+            assert (max(ours, theirs) + 0.05) / (min(ours, theirs) + 0.05) > 4.5  # WCAG, AA
+
+
+def _light(rgba):
+    """Relative luminance, as the Web Content Accessibility Guidelines 2.1 define it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgba[:3]]
+    return np.dot(linear, (0.2126, 0.7152, 0.0722))
 
 
 def test_per_class_writes_each_accuracy_with_its_spread_in_a_panel_per_scenario():

@@ -14,7 +14,12 @@ from .forgetting_quality import (
 )
 from .gaps import average_gap, tug_of_war
 from .membership import confidence_attack, membership_attack
-from .memorisation import Memorisation, memorisation, memorisation_of_set
+from .memorisation import (
+    Memorisation,
+    memorisation,
+    memorisation_of_set,
+    split_half_reliability,
+)
 from .per_example import klom, rmia, roc, u_lira
 from .relearn import relearn_time
 from .svc_attacks import svc_attacks
@@ -41,6 +46,7 @@ __all__ = [
     "relearn_time",
     "rmia",
     "roc",
+    "split_half_reliability",
     "svc_attacks",
     "tug_of_war",
     "u_lira",

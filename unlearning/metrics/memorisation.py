@@ -52,6 +52,35 @@ def memorisation(correct: Array, member: Array) -> Memorisation:
     return Memorisation(known - unseen, np.sqrt(spread + spread_unseen))
 
 
+def split_half_reliability(correct: Array, member: Array) -> float:
+    """How reliable scores of memorisation are: what other networks of equal number would agree on.
+
+    The networks are dealt into two halves, two at a time, since two are trained on the halves of
+    one draw. With r the correlation of both halves' scores, the reliability of all networks is
+    2 r / (1 + r), at most 1; 0 or less means that scores are noise. NaN where a half's scores
+    are all the same.
+
+    Source: Spearman 1910 and Brown 1910.
+
+    Args:
+        correct, member: as ``memorisation``; at least four networks.
+
+    Raises:
+        ValueError: as ``memorisation``, or if there are fewer than four networks.
+    """
+    correct, member = as_flags(correct, "correct"), as_flags(member, "member")
+    if len(correct) < 4:
+        raise ValueError(f"{len(correct)} networks have no two halves of pairs: train four or more")
+    turn = np.arange(len(correct)) // 2 % 2 == 0
+    one, other = (memorisation(correct[own], member[own]).scores for own in (turn, ~turn))
+    known = ~np.isnan(one + other)
+    one, other = one[known], other[known]
+    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    r = np.corrcoef(one, other)[0, 1]
+    return float(2 * r / (1 + r)) if r > -1 else float("-inf")
+
+
 def _mean_and_variance(correct: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean over the networks of ``own``, and its variance, (S,) each; NaN where there are none."""
     count = own.sum(0).astype(np.float64)

@@ -9,7 +9,7 @@ from .curves import lines, sweep, trade_off
 from .probing import by_layer, feature_maps, relearn_curves, saliency_grid
 from .samples import densities, eps_histograms, example_images, loss_histograms
 from .style import method_style, save_and_close
-from .tables import comparison, differences, per_class
+from .tables import comparison, differences, matrix, per_class
 
 __all__ = [
     "by_layer",
@@ -22,6 +22,7 @@ __all__ = [
     "interact",
     "lines",
     "loss_histograms",
+    "matrix",
     "method_style",
     "per_class",
     "relearn_curves",

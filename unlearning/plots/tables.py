@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -45,6 +46,7 @@ def _draw_methods(axis: plt.Axes, found: pd.DataFrame, name: str) -> None:
     rows = zip(range(len(found)), found["mean"], bars, styles, strict=True)
     for place, x, bar, (colour, marker) in rows:
         axis.errorbar(x, place, xerr=bar[:, None], color=colour, marker=marker, capsize=3)
+    axis.locator_params(axis="x", nbins=3)  # small numbers are long
     _name_rows(axis, found.index)
 
 
@@ -134,3 +136,36 @@ def _write_cells(axis: plt.Axes, means: pd.DataFrame, spreads: pd.DataFrame) -> 
     axis.set_xticks(range(means.shape[1]), means, **turned)
     axis.set_yticks(range(len(means)), means.index)
     axis.grid(False)
+
+
+@styled
+def matrix(
+    ratios: pd.DataFrame, marks: pd.DataFrame, *, title: str, note: str = "", path: Target = None
+) -> Figure:
+    """One row per method, one column per scenario: a ratio in each cell, coloured around 1.
+
+    Violet is below 1, orange above, on a logarithmic scale that ends at a factor of 16.
+
+    Args:
+        ratios: above 0; NaN is a dash.
+        marks: of the same shape, what follows each ratio, such as "=".
+        note: how to read the figure.
+    """
+    width = 0.8 + INCHES * max(map(len, ratios.index)) + 0.72 * ratios.shape[1]
+    figure, axis = plt.subplots(figsize=(width, 1.8 + 0.25 * len(ratios)))
+    logs = np.log2(ratios.to_numpy(float).clip(1 / 16, 16))
+    image = axis.imshow(logs, cmap="PuOr_r", vmin=-5, vmax=5, aspect="auto")
+    for (row, column), value in np.ndenumerate(ratios.to_numpy(float)):
+        text = "–" if np.isnan(value) else f"{value:.{int(value < 9.95)}f}{marks.iat[row, column]}"
+        dark = _luminance(image.to_rgba(logs[row, column])) < 0.4
+        colour = "white" if dark and text != "–" else "black"
+        axis.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+    axis.set_yticks(range(len(ratios)), ratios.index)
+    names = [textwrap.fill(name, 11) for name in ratios]
+    axis.set_xticks(range(len(names)), names, fontsize=8)
+    axis.grid(False)
+    return style.finish(figure, title, path, note)
+
+
+def _luminance(rgba: Sequence[float]) -> float:
+    return float(np.dot(rgba[:3], (0.2126, 0.7152, 0.0722)))
