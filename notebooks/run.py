@@ -256,7 +256,7 @@ def clean(notebook: NotebookNode) -> NotebookNode:
             for output in cell.outputs:
                 if output.output_type == "stream":  # a progress bar overwrites its own line
                     output.text = re.sub(r"[^\n]*\r", "", output.text)
-            cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
+            cell.outputs = [one for one in cell.outputs if one.get("text", "shown").strip()]
     return notebook
 
 
