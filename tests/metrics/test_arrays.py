@@ -94,6 +94,7 @@ GOOD = {
         "features": ["entropy"],
         "seed": 0,
     },
+    "split_half_reliability": {"correct": FLAGS, "member": 1 - FLAGS},
     "tug_of_war": GAPS,
     "u_lira": {"forgotten": VALUES, "unseen": OTHERS},
     "zero_retrain_forgetting": {"logits": LOGITS, "random_logits": OTHER_LOGITS},

@@ -68,6 +68,7 @@ def split_half_reliability(correct: Array, member: Array) -> float:
     Raises:
         ValueError: as ``memorisation``, or if there are fewer than four networks.
     """
+    memorisation(correct, member)  # refuses what has no meaning
     correct, member = as_flags(correct, "correct"), as_flags(member, "member")
     if len(correct) < 4:
         raise ValueError(f"{len(correct)} networks have no two halves of pairs: train four or more")
