@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from unlearning.claims import (
+    against_original,
     at_the_floor,
     claim,
     claimed_gains,
@@ -48,6 +49,20 @@ def test_verdicts_are_those_of_the_true_order():
     assert claim(rows_of(a=0.02, b=0.02, c=0.03), "js_to_retrained").endswith(
         "(0.020) is the closest, not told from b (0.020); at the noise floor (0.010): none"
     )
+
+
+def test_better_than_doing_nothing_is_said_beyond_the_noise_floor_alone():
+    rows = rows_of(original=0.03, near=0.01, little=0.025, far=0.05)
+    wild = [row | {"method": "wild"} for row in rows if row["method"] == "original"]
+    wild = [row | {"js_to_retrained": 0.4 * (row["seed"] == 0)} for row in wild]
+    told = against_original([*rows, *wild], "js_to_retrained")
+    words = told.str.partition(",")[0].to_dict()
+    assert words == {"near": "closer", "little": "not told", "far": "farther", "wild": "not told"}
+    assert told["near"] == "closer, -0.020 ± 0.000"
+    one = [row for row in rows if row["seed"] == 0]
+    assert set(against_original(one, "js_to_retrained").str.partition(",")[0]) == {"not told"}
+    with pytest.raises(ValueError, match="'original' was not measured"):
+        against_original(rows_of(near=0.01), "js_to_retrained")
 
 
 def test_a_method_that_collapses_for_some_seeds_is_not_called_close():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from .report import LAST, RATIOS, differences, heading, in_per_cent
+from .report import LAST, RATIOS, differences, half_width, heading, in_per_cent
 
 LEVEL = 0.05
 FLOOR, YARDSTICK = LAST
@@ -94,6 +94,35 @@ def at_the_floor(found: pd.DataFrame) -> list[str]:
     """The methods in a table of ``claims`` that are no farther from retraining than the floor."""
     verdicts = found["against the noise floor"].drop(FLOOR, errors="ignore")
     return list(verdicts.index[~verdicts.str.startswith(("farther", "too spread"))])
+
+
+def against_original(rows: Sequence[Mapping], number: str) -> pd.Series:
+    """Is a method nearer to retraining than the original, which forgot nothing?
+
+    "Closer" and "farther" are said only of a mean difference of the two distances, seed by seed,
+    that is larger than the noise floor and whose 95 % interval excludes 0.
+
+    Args:
+        rows, number: as ``claims``, with the row "original".
+
+    Returns:
+        For each method a verdict, the mean difference and half of its interval.
+
+    Raises:
+        ValueError: if one of these rows was not measured.
+    """
+    distances = _distances(rows, number)
+    if "original" not in distances:
+        raise ValueError("'original' was not measured: nothing can be compared with it")
+    scale, floor = 100 if in_per_cent(number) else 1, distances[FLOOR].mean()
+    ours = distances.drop(columns=["original", FLOOR, YARDSTICK])
+    found = {}
+    for name, change in ours.sub(distances["original"], axis=0).items():
+        mean, half = change.mean(), half_width(change)
+        is_told = abs(mean) > floor and abs(mean) > half  # not of one seed
+        word = ("farther" if mean > 0 else "closer") if is_told else "not told"
+        found[name] = f"{word}, {_rounded(scale * mean, number)} ± {_rounded(scale * half, number)}"
+    return pd.Series(found, dtype=object)
 
 
 def verdicts(rows: Sequence[Mapping], numbers: Iterable[str]) -> pd.DataFrame:

@@ -95,8 +95,8 @@ def readable(numbers: pd.DataFrame, columns: Sequence[str] = STANDARD) -> pd.Dat
 
 
 def in_per_cent(name: str) -> bool:
-    """Whether people read this number in per cent: accuracies, attacks and the average gap."""
-    return name.endswith(("_accuracy", "_attack", "_gap"))
+    """Whether people read this number in per cent: accuracies, attacks, gaps, shares of time."""
+    return name.endswith(("_accuracy", "_attack", "_gap", "_of_time"))
 
 
 def heading(name: str) -> str:
