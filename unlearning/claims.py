@@ -238,7 +238,7 @@ def _verdict(difference: pd.Series, p: float, margin: float) -> str:
     if np.isnan(p):
         return "not tested: one seed"
     known = difference.dropna()
-    half = stats.t.ppf(0.975, len(known) - 1) * known.std() / len(known) ** 0.5
+    half = half_width(known)
     is_farther = known.mean() > 0
     word = "farther" if is_farther else "closer"
     if p >= LEVEL:
