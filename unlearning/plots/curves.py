@@ -143,8 +143,8 @@ def trade_off(
                 continue
             look = dict(zip(("color", "marker"), styles[name], strict=True))
             axis.errorbar(time, gap, yerr, xerr, elinewidth=0.8, **look)
-        _set_log(axis, "x", every["time"])
-        _set_log(axis, "y", every["gap"].clip(lower=least))
+        _set_log(axis, "x", every["time"].drop(list(LINES), errors="ignore"))
+        _set_log(axis, "y", rows["gap"])
         axis.set_title(scenario, loc="left", fontweight="bold")
         axis.set(xlabel="time (% of retraining)", ylabel=heading(column))
     note = "dashed: original; dotted: retrained again, the noise floor; bars: standard deviation"

@@ -42,6 +42,7 @@ STYLE |= {"font.size": 10, "axes.titlesize": 10.5, "legend.frameon": False, "lin
 STYLE |= {"axes.spines.top": False, "axes.spines.right": False, "axes.formatter.useoffset": False}
 STYLE |= {"axes.grid": True, "axes.axisbelow": True, "grid.color": "#e3e3e3"}
 RADIUS = 4.5  # of a marker and the space around it, in points of 1/72 inch
+ALONG = np.linspace(0, 1, 25)[1:]  # places on the line from a marker to its name
 GOAL = "dashed: retrained; grey: noise floor, from retrained again"
 styled = plt.rc_context(STYLE)  # a decorator: the style holds in the function and nowhere else
 
@@ -162,26 +163,34 @@ def _tick_label(at: float, _: int | None = None) -> str:  # no lambda: figures c
 
 
 def place_labels(axis: Axes, points: pd.DataFrame) -> None:
-    """Write each point's name at the nearest place where it covers no other name and no point.
+    """Write each point's name at the nearest place where neither it nor its line covers anything.
 
-    The figure must have been drawn, which gives its panels their places.
+    Not covered are other names and their lines, and points. The figure must have been drawn, which
+    gives its panels their places.
     """
     dots, scale = axis.transData.transform(points.to_numpy()), axis.figure.dpi / 72
     taken = np.hstack([dots - RADIUS * scale, dots + RADIUS * scale])
     thread = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5}
     middle = {"ha": "center", "va": "center", "textcoords": "offset points"}
-    for name, xy, dot in zip(points.index, points.to_numpy(), dots, strict=True):
+    for i, (name, xy, dot) in enumerate(zip(points.index, points.to_numpy(), dots, strict=True)):
         label = axis.annotate(name, xy, (0, 0), fontsize=8, arrowprops=thread, **middle)
         label.set_in_layout(False)
         half = np.array(Text.get_window_extent(label).size) / 2 + scale
         shifts = _shifts(half, RADIUS * scale)
         boxes = np.hstack([dot + shifts - half, dot + shifts + half])
         outside = (boxes[:, :2] < axis.bbox.min).any(1) | (boxes[:, 2:] > axis.bbox.max).any(1)
-        apart = (boxes[:, None, :2] >= taken[:, 2:]) | (boxes[:, None, 2:] <= taken[:, :2])
-        covered = (~apart.any(2)).sum(1)  # how many names and points each box would cover
+        lines = np.tile(dot + shifts[:, None] * ALONG[:, None], 2)  # (N, P, 4), boxes of no size
+        crossed = _covered(lines.reshape(-1, 4), np.delete(taken, i, axis=0))
+        covered = _covered(boxes, taken) + crossed.reshape(lines.shape[:2]).any(1)
         best = (covered + 100 * outside).argmin()  # the first, so the nearest
         label.set_position(shifts[best] / scale)
-        taken = np.vstack([taken, boxes[best]])
+        taken = np.vstack([taken, boxes[best], lines[best]])
+
+
+def _covered(boxes: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """How many of the boxes that are taken each box covers, (N,); a box is x0, y0, x1, y1."""
+    apart = (boxes[:, None, :2] >= taken[:, 2:]) | (boxes[:, None, 2:] <= taken[:, :2])
+    return (~apart.any(2)).sum(1)
 
 
 def _shifts(half: np.ndarray, radius: float) -> np.ndarray:
