@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -108,7 +109,7 @@ def lines(
     axis.set(xlabel=xlabel, ylabel=ylabel)
     if log_y:
         axis.set_yscale("log")
-        axis.yaxis.set_major_formatter("{x:g}")
+        _set_ticks(axis.yaxis)
     else:
         axis.set_ylim(bottom=min(0, numbers.min(axis=None)))
     named = [line for line in axis.lines if line.get_label() != "_expected"]
@@ -169,7 +170,11 @@ def _set_log(axis: Axes, direction: str, values: pd.Series) -> None:
     """A logarithmic axis with room around its values, and a few round ticks."""
     limits = values.min() / 1.8, values.max() * 1.8
     axis.set(**{f"{direction}scale": "log", f"{direction}lim": limits})
-    ticks = getattr(axis, f"{direction}axis")
-    ticks.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ticks.set_major_formatter("{x:g}")
-    ticks.set_minor_formatter(NullFormatter())
+    _set_ticks(getattr(axis, f"{direction}axis"))
+
+
+def _set_ticks(axis: Axis) -> None:
+    """Numbers such as 0.2 and 50 at a logarithmic axis, and no powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
