@@ -12,6 +12,7 @@ from itertools import islice, takewhile
 from typing import Any, TypeVar
 
 import cloudpickle
+import numpy as np
 import torch
 from joblib import Parallel, delayed, effective_n_jobs
 from joblib.parallel import get_active_backend
@@ -168,12 +169,15 @@ def _raise_here(item: Hashable, pickled: bytes, trace: str) -> None:
 
 def _on_workers(n_jobs: int, task: Callable, items: Iterable[Item]) -> Iterator[tuple]:
     """Outcomes of ``task`` from joblib's workers; DIED for all items in flight when one dies."""
-    in_flight = set()
+    in_flight, pickled = set(), np.frombuffer(cloudpickle.dumps(task), np.uint8)
+
+    def run(pickled: np.ndarray, item: Item) -> tuple:
+        return cloudpickle.loads(pickled)(item)
 
     def handing_out() -> Iterator:
         for item in items:
             in_flight.add(item)
-            yield delayed(task)(item)
+            yield delayed(run)(pickled, item)  # joblib writes a large array once, for all items
 
     given = getattr(get_active_backend()[0], "backend_kwargs", {})  # of joblib.parallel_config
     initial = os.getpid(), given.get("initializer"), given.get("initargs", ())
