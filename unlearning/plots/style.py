@@ -42,7 +42,7 @@ STYLE |= {"font.size": 10, "axes.titlesize": 10.5, "legend.frameon": False, "lin
 STYLE |= {"axes.spines.top": False, "axes.spines.right": False, "axes.formatter.useoffset": False}
 STYLE |= {"axes.grid": True, "axes.axisbelow": True, "grid.color": "#e3e3e3"}
 RADIUS = 4.5  # of a marker and the space around it, in points of 1/72 inch
-ALONG = np.linspace(0, 1, 25)[1:]  # places on the line from a marker to its name
+ALONG = np.linspace(0, 1, 40)[1:]  # places on the line from a marker to its name
 GOAL = "dashed: retrained; grey: noise floor, from retrained again"
 styled = plt.rc_context(STYLE)  # a decorator: the style holds in the function and nowhere else
 
@@ -189,15 +189,16 @@ def place_labels(axis: Axes, points: pd.DataFrame) -> None:
 
 def _covered(boxes: np.ndarray, taken: np.ndarray) -> np.ndarray:
     """How many of the boxes that are taken each box covers, (N,); a box is x0, y0, x1, y1."""
-    apart = (boxes[:, None, :2] >= taken[:, 2:]) | (boxes[:, None, 2:] <= taken[:, :2])
-    return (~apart.any(2)).sum(1)
+    (left, low, right, high), (lefts, lows, rights, highs) = boxes.T[..., None], taken.T
+    beside, level = (left < rights) & (lefts < right), (low < highs) & (lows < high)
+    return (beside & level).sum(1)
 
 
 def _shifts(half: np.ndarray, radius: float) -> np.ndarray:
     """Where a box of this half width and height may go around a point, nearest first, (N, 2)."""
     steps = (0, 0.5, -0.5, 1, -1)
     around = np.array([(x, y) for x in steps for y in steps if 1 in (abs(x), abs(y))])
-    away = radius * np.arange(1, 60, 0.5)[:, None, None]
+    away = radius * np.arange(1, 40, 0.5)[:, None, None]
     return (around * (half + away)).reshape(-1, 2)
 
 
