@@ -131,6 +131,7 @@ def tuning(folder: Path | str, dataset: str, model: str | Callable[[], nn.Module
         raise ValueError(f"{known} cannot be read ({error}): restore it, or run tune.py") from error
     found = {key: _told(own) for key, own in rows.groupby(["scenario", "method"], sort=False)}
     table = pd.DataFrame.from_dict(found, "index").rename_axis(["scenario", "method"])
+    table = table.dropna(axis=1, how="all")
     return table.sort_index(level="scenario", ascending=False, sort_remaining=False)
 
 
