@@ -163,10 +163,10 @@ def _tick_label(at: float, _: int | None = None) -> str:  # no lambda: figures c
 
 
 def place_labels(axis: Axes, points: pd.DataFrame) -> None:
-    """Write each point's name at the nearest place where neither it nor its line covers anything.
+    """Write each point's name near it, where neither it nor its line covers much.
 
-    Not covered are other names and their lines, and points. The figure must have been drawn, which
-    gives its panels their places.
+    Not to be covered are other names and their lines, and points. The figure must have been drawn,
+    which gives its panels their places.
     """
     dots, scale = axis.transData.transform(points.to_numpy()), axis.figure.dpi / 72
     taken = np.hstack([dots - RADIUS * scale, dots + RADIUS * scale])
@@ -182,7 +182,8 @@ def place_labels(axis: Axes, points: pd.DataFrame) -> None:
         lines = np.tile(dot + shifts[:, None] * ALONG[:, None], 2)  # (N, P, 4), boxes of no size
         crossed = _covered(lines.reshape(-1, 4), np.delete(taken, i, axis=0))
         covered = _covered(boxes, taken) + crossed.reshape(lines.shape[:2]).any(1)
-        best = (covered + 100 * outside).argmin()  # the first, so the nearest
+        far = np.linspace(0, 2, len(shifts))  # the farthest is as bad as one that covers two
+        best = (covered + 100 * outside + far).argmin()
         label.set_position(shifts[best] / scale)
         taken = np.vstack([taken, boxes[best], lines[best]])
 
