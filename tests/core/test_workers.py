@@ -209,3 +209,18 @@ def test_a_single_item_is_not_worth_a_process():
     assert list(imap_unordered(here, [7])) == [(7, os.getpid())]
     ((_, elsewhere),) = imap_unordered(here, [7], n_jobs=2)
     assert elsewhere != os.getpid()
+
+
+def test_what_a_call_holds_is_pickled_once_however_many_items_there_are(two_processes):
+    """So a set of images does not go through a pipe for every network."""
+    pickled = []
+
+    class Held:
+        def __reduce__(self):
+            pickled.append(True)
+            return object, ()
+
+    held = Held()
+    found = imap_unordered(lambda item: (item, held is None), range(6))
+    assert sorted(found) == [(item, (item, False)) for item in range(6)]
+    assert len(pickled) == 1
