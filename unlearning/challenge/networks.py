@@ -126,10 +126,10 @@ class Networks:
     def table(self) -> tuple[pd.DataFrame, dict[str, ForgettingQuality]]:
         """``quality_table`` and ``attack_table`` of ``measured``, written as one csv file.
 
-        The seconds are those of ``costs``, from ten rounds, fewer for less than 160 networks, and
+        The seconds are those of ``costs``, from ten rounds, fewer for less than 320 networks, and
         are kept as the measurements are.
         """
-        rounds = min(ROUNDS, max(2, self.count // 16))
+        rounds = min(ROUNDS, max(2, self.count // 32))
         seconds = load_or_run(
             self.folder / "costs.npz",
             partial(costs, self.makes),
